@@ -1,0 +1,65 @@
+"""Whether the process lives, and whether it can do its work."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import trio
+from quart import Response
+
+from api.bodies import json_response
+from api.routes import Route
+from api.services import Services
+from config.limits import API_PROBE_TIMEOUT
+from storage.errors import StorageUnavailable
+
+
+class HealthRoutes:
+    """`/healthz`, `/readyz`."""
+
+    tag = "health"
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+
+    def routes(self) -> Sequence[Route]:
+        """The operations."""
+        return (
+            Route("GET", "/healthz", self.healthz),
+            Route("GET", "/readyz", self.readyz),
+        )
+
+    async def healthz(self) -> Response:
+        """Whether the process serves at all."""
+        return _uncached({"status": "ok"}, 200)
+
+    async def readyz(self) -> Response:
+        """Whether Redis and PostgreSQL answer; 503 if not."""
+        parts = {"redis": await self._has_redis(), "postgres": await self._has_postgres()}
+        is_ready = all(parts.values())
+        response = _uncached({"ready": is_ready, **parts}, 200 if is_ready else 503)
+        if not is_ready:
+            response.headers["Retry-After"] = "1"
+        return response
+
+    async def _has_redis(self) -> bool:
+        try:
+            await self._services.store.client.execute("PING", timeout=API_PROBE_TIMEOUT)
+        except StorageUnavailable:
+            return False
+        return True
+
+    async def _has_postgres(self) -> bool:
+        with trio.move_on_after(API_PROBE_TIMEOUT):
+            try:
+                await self._services.db.fetchval("SELECT 1", timeout=API_PROBE_TIMEOUT)
+            except StorageUnavailable:
+                return False
+            return True
+        return False
+
+
+def _uncached(body: object, status: int) -> Response:
+    response = json_response(body, status)
+    response.headers["Cache-Control"] = "no-store"
+    return response

@@ -1,0 +1,160 @@
+"""The composition root of one API process, and how it starts and stops.
+
+Nesting is the order of shutdown: storage outside, the server inside. SIGTERM or SIGINT stops
+accepting; requests under way get DRAIN_SECONDS (less a little for the rest) to end, then they are
+cancelled. At the start both storages must answer once, since a database that does not belong to the
+Redis beside it must never be served; until they do, the process waits and says so.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import Final
+
+import hypercorn.trio
+import structlog
+import trio
+from hypercorn.config import Config
+
+from api.app import create_app
+from api.auth import Authenticator
+from api.rates import RequestRates
+from api.services import Services
+from broker.domain.access import AccessReader
+from broker.domain.announcing import Announcer
+from broker.domain.api_keys import ApiKeys
+from broker.domain.identity import TokenVerifier
+from broker.domain.members import Members
+from broker.domain.publishing import Publisher
+from broker.domain.seeding import Seeder
+from config.limits import API_HEAD_BYTES_MAX, API_KEEP_ALIVE, API_START_RETRY
+from config.metrics import Metrics, serve_metrics
+from config.settings import Settings
+from storage.errors import StorageUnavailable
+from storage.postgres.deployment import ensure_deployment
+from storage.postgres.pool import Database, open_database
+from storage.redis.store import RedisStore, open_store, require_deployment
+
+DEFAULT_PORT: Final = 8080
+_CLOSING_SHARE: Final = 0.1
+"""Part of DRAIN_SECONDS that is kept for closing the storages after the last request."""
+
+
+async def serve_api(settings: Settings, *, ready: Callable[[str], None]) -> None:
+    """Serve until SIGTERM or SIGINT, then drain. `ready` is called once with the URL.
+
+    Raises ConfigError if database and Redis do not belong together, OSError if the port is taken.
+    """
+    stopping = trio.Event()
+    async with trio.open_nursery() as signals:
+        await signals.start(_watch_signals, stopping)
+        async with open_services(settings) as services:
+            if await _wait_deployment(services, stopping):
+                await _serve(services, stopping, ready)
+        signals.cancel_scope.cancel()
+
+
+@asynccontextmanager
+async def open_services(settings: Settings) -> AsyncIterator[Services]:
+    """Everything the handlers need, over one Redis connection and one database pool."""
+    async with (
+        open_database(settings.database_url, name="parley api") as db,
+        open_store(settings, name="parley-api") as store,
+    ):
+        yield build_services(settings, db, store)
+
+
+def build_services(settings: Settings, db: Database, store: RedisStore) -> Services:
+    """The services over open storages."""
+    access = AccessReader(db)
+    seeder = Seeder(db, store.rooms)
+    return Services(
+        settings=settings,
+        db=db,
+        store=store,
+        access=access,
+        publisher=Publisher(store.rooms, access, seeder),
+        members=Members(
+            db,
+            store.rooms,
+            Announcer(db, store.rooms, seeder),
+            create_users=settings.auto_create_users,
+        ),
+        auth=Authenticator(
+            db,
+            verifier=TokenVerifier.from_settings(settings),
+            keys=ApiKeys(db),
+            rates=RequestRates(settings.rate_requests_per_second, trio.current_time),
+            create_users=settings.auto_create_users,
+        ),
+        metrics=Metrics(),
+    )
+
+
+async def _wait_deployment(services: Services, stopping: trio.Event) -> bool:
+    """Wait for both storages and check that they belong together; False if told to stop before."""
+    log = structlog.get_logger("api")
+    settings = services.settings
+    failures = 0
+    while not stopping.is_set():
+        try:
+            deployment = await ensure_deployment(services.db, settings.room_partitions)
+            await require_deployment(services.store.client, deployment)
+            return True
+        except StorageUnavailable as error:
+            # The first one only means that the connection is still being opened.
+            failures += 1
+            if failures == 2:
+                log.warning("waiting for storage", backend=error.backend, reason=error.reason)
+            with trio.move_on_after(API_START_RETRY):
+                await stopping.wait()
+    return False
+
+
+async def _serve(services: Services, stopping: trio.Event, ready: Callable[[str], None]) -> None:
+    settings = services.settings
+    app = create_app(services)
+    async with trio.open_nursery() as nursery:
+        if settings.metrics_port:
+            await nursery.start(
+                partial(serve_metrics, services.metrics, settings.host, settings.metrics_port)
+            )
+        async with trio.open_nursery() as serving:
+            addresses: list[str] = await serving.start(
+                partial(
+                    hypercorn.trio.serve,
+                    app,
+                    server_config(settings),
+                    shutdown_trigger=stopping.wait,
+                    mode="asgi",
+                )
+            )
+            ready(addresses[0])
+        nursery.cancel_scope.cancel()
+
+
+def server_config(settings: Settings) -> Config:
+    """How the server listens, waits and ends."""
+    port = DEFAULT_PORT if settings.port is None else settings.port
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    config = Config()
+    config.bind = [f"{host}:{port}"]
+    config.accesslog = None
+    config.errorlog = None
+    config.include_server_header = False
+    config.keep_alive_timeout = API_KEEP_ALIVE
+    config.h11_max_incomplete_size = API_HEAD_BYTES_MAX
+    config.graceful_timeout = settings.drain_seconds * (1 - _CLOSING_SHARE)
+    return config
+
+
+async def _watch_signals(
+    stopping: trio.Event, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+) -> None:
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        task_status.started()
+        async for _ in signals:
+            stopping.set()

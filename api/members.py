@@ -1,0 +1,111 @@
+"""Members of a room: list, add, remove, rank, mute. A change is answered once it holds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from urllib.parse import quote
+
+from quart import Response
+from quart_schema import document_querystring, document_request, document_response
+
+from api.bodies import (
+    acting_user,
+    json_response,
+    list_body,
+    list_page,
+    no_content,
+    parse_body,
+    read_body,
+)
+from api.documents import ActingQuery, ListQuery, MemberDocument, MemberListDocument
+from api.routes import Route
+from api.services import Services
+from broker.domain.access import Access, Actor
+from broker.domain.members import MemberPatch, MembersBody
+from broker.domain.roles import Action
+from storage.postgres.members import fetch_members, list_members
+
+
+class MemberRoutes:
+    """`/v1/rooms/{id}/members`."""
+
+    tag = "members"
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+
+    def routes(self) -> Sequence[Route]:
+        """The operations."""
+        return (
+            Route("GET", "/v1/rooms/<room>/members", self.list_members),
+            Route("POST", "/v1/rooms/<room>/members", self.add_members),
+            Route("PATCH", "/v1/rooms/<room>/members/<user>", self.update_member),
+            Route("DELETE", "/v1/rooms/<room>/members/<user>", self.remove_member),
+        )
+
+    @document_querystring(ListQuery)
+    @document_response(MemberListDocument)
+    async def list_members(self, room: str) -> Response:
+        """List a room's members, by user id."""
+        services = self._services
+        actor = await services.auth.actor(await services.auth.credential())
+        page, limit = list_page()
+        access = await services.access.read(actor.project, room, actor.user)
+        access.require(Action.READ, actor, room)
+        total, items = await list_members(
+            services.db, access.room_pk, skip=(page - 1) * limit, limit=limit
+        )
+        return json_response(list_body(items, page=page, limit=limit, total=total))
+
+    @document_querystring(ActingQuery)
+    @document_request(MembersBody)
+    @document_response(MemberDocument, 201)
+    async def add_members(self, room: str) -> Response:
+        """Add a member (`user`) or up to 100 (`users`); who is one already stays as it is.
+
+        201 if anybody is new, else 200; with `users` the answer is `{items}`.
+        """
+        services = self._services
+        credential = await services.auth.credential()
+        data = await read_body()
+        body = parse_body(data, MembersBody)
+        actor = await services.auth.actor(credential, acting_user(data))
+        access = await self._visible(actor, room, Action.ADD_MEMBER)
+        users, is_changed = await services.members.add(actor, room, access, body)
+        items = await fetch_members(services.db, access.room_pk, users)
+        status = 201 if is_changed else 200
+        if body.user is None:
+            return json_response(b'{"items":%b}' % items, status)
+        location = f"/v1/rooms/{quote(room, safe='')}/members/{quote(body.user, safe='')}"
+        return json_response(items[1:-1] or b"{}", status, location=location)
+
+    @document_querystring(ActingQuery)
+    @document_request(MemberPatch)
+    @document_response(MemberDocument)
+    async def update_member(self, room: str, user: str) -> Response:
+        """Change a member's role or silence; `role: owner` hands the room over."""
+        services = self._services
+        credential = await services.auth.credential()
+        data = await read_body()
+        patch = parse_body(data, MemberPatch)
+        actor = await services.auth.actor(credential, acting_user(data))
+        access = await self._visible(actor, room, Action.MUTE)
+        await services.members.update(actor, room, access, user, patch)
+        items = await fetch_members(services.db, access.room_pk, [user])
+        return json_response(items[1:-1] or b"{}")
+
+    @document_querystring(ActingQuery)
+    async def remove_member(self, room: str, user: str) -> Response:
+        """Remove a member, or leave. It neither reads nor writes from the moment of the answer."""
+        services = self._services
+        actor = await services.auth.actor(await services.auth.credential())
+        access = await self._visible(actor, room, Action.REMOVE_MEMBER)
+        await services.members.remove(actor, room, access, user)
+        return no_content()
+
+    async def _visible(self, actor: Actor, room: str, action: Action) -> Access:
+        """The actor's standing; a room that it may not know of is not found before all else."""
+        access = await self._services.access.read(actor.project, room, actor.user)
+        if access.refusal(action, actor, room) == "room_not_found":
+            access.require(action, actor, room)
+        return access

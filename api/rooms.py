@@ -1,0 +1,102 @@
+"""Rooms: create (or get the one that is there), list, look at."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from urllib.parse import quote
+
+from quart import Response, request
+from quart_schema import document_querystring, document_request, document_response
+
+from api.bodies import acting_user, json_response, list_body, list_page, parse_body, read_body
+from api.documents import ActingQuery, RoomDocument, RoomListDocument, RoomListQuery
+from api.routes import Route
+from api.services import Services
+from broker.domain import rooms
+from broker.domain.roles import Action
+from broker.domain.rooms import RoomBody
+from broker.protocol.errors import ProtocolError
+
+_KINDS = ("direct", "group", "public")
+
+
+class RoomRoutes:
+    """`/v1/rooms`."""
+
+    tag = "rooms"
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+
+    def routes(self) -> Sequence[Route]:
+        """The operations."""
+        return (
+            Route("POST", "/v1/rooms", self.create_room),
+            Route("GET", "/v1/rooms", self.list_rooms),
+            Route("GET", "/v1/rooms/<room>", self.get_room),
+        )
+
+    @document_querystring(ActingQuery)
+    @document_request(RoomBody)
+    @document_response(RoomDocument, 201)
+    async def create_room(self) -> Response:
+        """Create a room (key; token: direct and group).
+
+        200 with the room as it is, if there is one of that direct pair or external_id.
+        """
+        services = self._services
+        settings = services.settings
+        credential = await services.auth.credential()
+        data = await read_body()
+        body = parse_body(data, RoomBody)
+        actor = await services.auth.actor(credential, acting_user(data))
+        new = rooms.parse_new_room(body, actor)
+        rooms.check_may_create(new, actor, token_creates_rooms=settings.token_creates_rooms)
+        made = await rooms.create_room(
+            services.db, services.access, actor, new, create_users=settings.auto_create_users
+        )
+        found = await rooms.room_object(
+            services.db, services.store.rooms, actor.project, made.id, made.pk
+        )
+        status = 201 if made.outcome == "created" else 200
+        return json_response(found, status, location=f"/v1/rooms/{quote(made.id, safe='')}")
+
+    @document_querystring(RoomListQuery)
+    @document_response(RoomListDocument)
+    async def list_rooms(self) -> Response:
+        """List the project's rooms (key), or the public ones (token), oldest first."""
+        services = self._services
+        credential = await services.auth.credential()
+        kind = request.args.get("kind")
+        if kind is not None and kind not in _KINDS:
+            raise ProtocolError("bad_request", "`kind` is direct, group or public.", "kind")
+        page, limit = list_page()
+        if not credential.is_key:
+            if kind not in (None, "public"):
+                raise ProtocolError("forbidden", "A token lists public rooms.", "kind")
+            kind = "public"
+        total, items = await rooms.list_rooms(
+            services.db,
+            services.store.rooms,
+            credential.project,
+            kind=kind,
+            external_id=request.args.get("external_id"),
+            skip=(page - 1) * limit,
+            limit=limit,
+        )
+        encoded = b"[" + b",".join(items) + b"]"
+        return json_response(list_body(encoded, page=page, limit=limit, total=total))
+
+    @document_querystring(ActingQuery)
+    @document_response(RoomDocument)
+    async def get_room(self, room: str) -> Response:
+        """Get a room; `seq` and `last_message_at` are live."""
+        services = self._services
+        actor = await services.auth.actor(await services.auth.credential())
+        access = await services.access.read(actor.project, room, actor.user)
+        access.require(Action.READ, actor, room)
+        return json_response(
+            await rooms.room_object(
+                services.db, services.store.rooms, actor.project, room, access.room_pk
+            )
+        )

@@ -1,0 +1,99 @@
+"""Users and their tokens: what a backend does with its key."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from urllib.parse import quote
+
+from quart import Response
+from quart_schema import document_request, document_response
+
+from api.bodies import (
+    json_response,
+    no_content,
+    parse_body,
+    read_body,
+    read_optional_body,
+)
+from api.documents import TokenDocument, UserDocument
+from api.routes import Route
+from api.services import Services
+from broker.domain import users
+from broker.domain.identity import DEFAULT_TOKEN_TTL, mint_token
+from broker.domain.users import TokenBody, UserBody
+from broker.protocol.errors import ProtocolError
+from broker.protocol.events import iso_time
+from config.durations import parse_duration
+
+
+class UserRoutes:
+    """`/v1/users`."""
+
+    tag = "users"
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+
+    def routes(self) -> Sequence[Route]:
+        """The operations."""
+        return (
+            Route("POST", "/v1/users", self.create_user),
+            Route("GET", "/v1/users/<user>", self.get_user),
+            Route("POST", "/v1/users/<user>/token", self.issue_token),
+            Route("DELETE", "/v1/users/<user>/tokens", self.revoke_tokens),
+        )
+
+    @document_request(UserBody)
+    @document_response(UserDocument, 201)
+    async def create_user(self) -> Response:
+        """Create a user (key). 409 names the field that is taken."""
+        credential = await self._services.auth.key()
+        body = parse_body(await read_body(), UserBody)
+        user, made = await users.create_user(self._services.db, credential.project, body)
+        return json_response(made, 201, location=f"/v1/users/{quote(user, safe='')}")
+
+    @document_response(UserDocument)
+    async def get_user(self, user: str) -> Response:
+        """Get a user (key)."""
+        credential = await self._services.auth.key()
+        return json_response(await users.get_user(self._services.db, credential.project, user))
+
+    @document_request(TokenBody)
+    @document_response(TokenDocument)
+    async def issue_token(self, user: str) -> Response:
+        """Issue a token for a user (key). Without a body it lasts a day and adds no rights."""
+        services = self._services
+        credential = await services.auth.key()
+        body = parse_body(await read_optional_body(), TokenBody)
+        ttl = _seconds(body)
+        if services.settings.jwt_secret is None:
+            raise ProtocolError("conflict", "This deployment only verifies tokens.")
+        await users.require_active_user(services.db, credential.project, user)
+        try:
+            token, expires_at = mint_token(
+                services.settings, user=user, project=credential.project, ttl=ttl, rooms=body.rooms
+            )
+        except ValueError as error:
+            field = "ttl" if "ttl" in str(error) else "rooms"
+            raise ProtocolError("bad_request", str(error), field) from None
+        expires_ms = round(expires_at.timestamp() * 1000)
+        response = json_response({"token": token, "expires_at": iso_time(expires_ms)})
+        response.headers["Cache-Control"] = "no-store"
+        return response
+
+    async def revoke_tokens(self, user: str) -> Response:
+        """Void every token of a user issued so far (key)."""
+        credential = await self._services.auth.key()
+        await users.revoke_user_tokens(self._services.db, credential.project, user)
+        return no_content()
+
+
+def _seconds(body: TokenBody) -> float:
+    if body.ttl is None:
+        return DEFAULT_TOKEN_TTL
+    if not isinstance(body.ttl, str):
+        return body.ttl
+    try:
+        return parse_duration(body.ttl)
+    except ValueError as error:
+        raise ProtocolError("bad_request", f"`ttl`: {error}.", "ttl") from None

@@ -1,0 +1,111 @@
+"""From readings to figures: percentiles, medians, spread, ratios, bars, and when to refuse.
+
+Rules: pure functions on numbers. A figure that the generator limited is refused, not printed: it
+would say something of the generator.
+"""
+
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from bench.accounting import TICKS, Usage
+
+SATURATED: Final = 0.95  # share of a core from which on it counts as full
+
+
+@dataclass(frozen=True, kw_only=True)
+class Round:
+    """One target's turn at one scenario. `figure` is what is compared; `details` explain it."""
+
+    target: str
+    figure: float
+    usage: Usage
+    details: dict[str, float] = field(default_factory=dict)
+    refused: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bar:
+    """A figure and its limit. `value` None: it could not be measured."""
+
+    name: str
+    value: float | None
+    limit: float
+    unit: str
+    at_least: bool
+
+    @property
+    def is_met(self) -> bool | None:
+        """Whether the limit holds; None without a value."""
+        if self.value is None:
+            return None
+        return self.value >= self.limit if self.at_least else self.value <= self.limit
+
+
+def saturation(usage: Usage) -> str | None:
+    """Why this interval says nothing of the server, or None.
+
+    Only where both cores are known: a generator whose core is full while the server still had
+    time was the bottleneck.
+    """
+    if usage.generator_core is None or usage.server_core is None:
+        return None
+    if usage.generator_core > SATURATED and usage.server_core < SATURATED:
+        return (
+            f"the generator's core was {usage.generator_core:.0%} busy "
+            f"while the server's was only {usage.server_core:.0%}"
+        )
+    return None
+
+
+def per_cpu_second(count: float, seconds: float) -> float:
+    """`count` over CPU seconds; less than the kernel's tick can not be told from one tick."""
+    return count / max(seconds, 1 / TICKS)
+
+
+def percentile(ordered: Sequence[float], share: float) -> float:
+    """The smallest value that at least `share` of the ascending values do not exceed."""
+    if not ordered:
+        raise ValueError("no values")
+    if not 0 < share <= 1:
+        raise ValueError(f"a share of {share} is not in (0, 1]")
+    return ordered[max(0, math.ceil(share * len(ordered)) - 1)]
+
+
+def median(values: Sequence[float]) -> float | None:
+    """The middle value, or None without values."""
+    return statistics.median(values) if values else None
+
+
+def spread(values: Sequence[float]) -> float | None:
+    """(greatest - smallest) / median, or None with fewer than two values."""
+    middle = median(values)
+    if middle is None or len(values) < 2 or middle == 0:
+        return None
+    return (max(values) - min(values)) / middle
+
+
+def figures_of(rounds: Sequence[Round], target: str) -> list[float]:
+    """The figures of one target that were not refused."""
+    return [one.figure for one in rounds if one.target == target and one.refused is None]
+
+
+def detail(rounds: Sequence[Round], target: str, name: str) -> float | None:
+    """The median of one detail of one target over the rounds that have it."""
+    return median(
+        [
+            one.details[name]
+            for one in rounds
+            if one.target == target and one.refused is None and name in one.details
+        ]
+    )
+
+
+def ratio(rounds: Sequence[Round], target: str, floor: str) -> float | None:
+    """Median figure of `target` over the median figure of `floor`."""
+    upper, lower = median(figures_of(rounds, target)), median(figures_of(rounds, floor))
+    if upper is None or lower is None or lower == 0:
+        return None
+    return upper / lower

@@ -1,0 +1,223 @@
+"""Many rooms of two: messages per server CPU second, every publish answered.
+
+Rules: a closed loop a room. One member publishes; when its answer, its own event and the other
+member's event have arrived, the other one publishes. So the number of messages on their way is
+the number of rooms, and each message is checked at both members. One in sixteen events is parsed
+whole and compared with what was published.
+"""
+
+import select
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from bench import accounting, checks, dialect, figures, wire
+from bench.connection import (
+    BenchError,
+    Connection,
+    close_all,
+    open_connections,
+    subscribe_all,
+)
+from bench.target import Target
+
+GATHER_INTERVAL: Final = 0.0005  # seconds; the rooms that wait meanwhile keep the server busy
+SAMPLE_MASK: Final = 15  # an event whose offset has none of these bits is parsed whole
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairsOptions:
+    """Sizes of the scenario."""
+
+    rooms: int = 200
+    seconds: float = 5.0
+    warm_up: float = 1.0
+    patience: float = 20.0  # seconds that the last deliveries may take
+
+
+class _Room:
+    """Two members and the one message on its way."""
+
+    __slots__ = ("members", "name", "number", "offset", "outstanding", "turn")
+
+    def __init__(self, name: str, offset: int) -> None:
+        self.name = name
+        self.members: list[_Member] = []
+        self.turn = 0
+        self.number = 0
+        self.offset = offset
+        self.outstanding = 0
+
+
+class _Member:
+    """One connection of a room."""
+
+    __slots__ = ("check", "connection", "reply_prefix", "room")
+
+    def __init__(self, connection: Connection, room: _Room) -> None:
+        self.connection = connection
+        self.room = room
+        self.check = checks.OffsetCheck(f"{connection.user} in {room.name}", room.offset + 1)
+        self.reply_prefix = b""
+
+
+class _Pairs:
+    """The loop over all rooms."""
+
+    def __init__(
+        self, rooms: Sequence[_Room], options: PairsOptions, *, checks_content: bool
+    ) -> None:
+        self._rooms = rooms
+        self._patience = options.patience
+        self._checks_content = checks_content
+        self._run = f"{time.time_ns():x}"
+        self._epoll = select.epoll()
+        self._members = {one.connection.fd: one for room in rooms for one in room.members}
+        self._running = False
+        self._busy = 0
+        self.completed = 0
+        for fd in self._members:
+            self._epoll.register(fd, select.EPOLLIN)
+
+    def run_until(self, end: float) -> None:
+        """Exchange messages until `end` on the performance counter, then let each loop finish."""
+        self._running = True
+        for room in self._rooms:
+            self._publish(room)
+        while self._busy:
+            now = time.perf_counter()
+            self._running = now < end
+            if now > end + self._patience:
+                raise checks.CheckFailed(self._describe_missing())
+            for fd, _ in self._epoll.poll(1.0, 1024):
+                member = self._members[fd]
+                self._take(member, member.connection.receive())
+            if now < end:
+                time.sleep(GATHER_INTERVAL)
+
+    def _publish(self, room: _Room) -> None:
+        member = room.members[room.turn]
+        room.turn ^= 1
+        room.number += 1
+        room.outstanding = 3
+        self._busy += 1
+        number = room.number
+        member.reply_prefix = b'{"type":"reply","id":%d,' % number
+        user = member.connection.user
+        member.connection.send(dialect.publish_frame(number, room.name, user, self._run))
+
+    def _take(self, member: _Member, data: bytes) -> None:
+        connection = member.connection
+        if connection.rest:
+            data = connection.rest + data
+        places, rest_at = wire.walk_frames(data)
+        connection.rest = data[rest_at:]
+        for opcode, start, end in places:
+            if opcode != wire.TEXT:
+                connection.answer_control(opcode, data[start:end])
+                continue
+            if data.startswith(dialect.MESSAGE_EVENT, start, end):
+                self._take_event(member, data, start, end)
+            elif member.reply_prefix and data.startswith(member.reply_prefix, start, end):
+                self._take_reply(member, dialect.offset_in(data, start, end))
+            else:
+                self._take_odd(member, data, start, end)
+
+    def _take_event(self, member: _Member, data: bytes, start: int, end: int) -> None:
+        room = member.room
+        offset = dialect.offset_in(data, start, end)
+        member.check.take(offset)
+        if offset > room.offset + 1 or not room.outstanding:
+            raise checks.CheckFailed(f"{room.name}: offset {offset} was never published")
+        if not offset & SAMPLE_MASK and self._checks_content:
+            content = dialect.parse_frame(data[start:end])["data"]["content"]
+            writer = room.members[room.turn ^ 1].connection.user
+            if content != dialect.content_of(writer, room.number):
+                raise checks.CheckFailed(f"{room.name}: offset {offset} holds {content!r}")
+        room.outstanding -= 1
+        if not room.outstanding:
+            self._complete(room)
+
+    def _take_reply(self, member: _Member, offset: int) -> None:
+        room = member.room
+        if offset != room.offset + 1:
+            raise checks.CheckFailed(checks.describe_offset(room.name, room.offset + 1, offset))
+        member.reply_prefix = b""
+        room.outstanding -= 1
+        if not room.outstanding:
+            self._complete(room)
+
+    def _take_odd(self, member: _Member, data: bytes, start: int, end: int) -> None:
+        frame = dialect.parse_frame(data[start:end])
+        if frame["type"] == "event":
+            if frame.get("event") == "message.created":
+                self._take_event(member, data, start, end)
+            return
+        is_answer = frame["type"] == "reply" and frame["id"] == member.room.number
+        if not is_answer or not member.reply_prefix:
+            user = member.connection.user
+            raise BenchError(f"{user}: the server said {data[start:end][:300]!r}")
+        self._take_reply(member, int(frame["result"]["offset"]))
+
+    def _complete(self, room: _Room) -> None:
+        room.offset += 1
+        self.completed += 1
+        self._busy -= 1
+        if self._running:
+            self._publish(room)
+
+    def _describe_missing(self) -> str:
+        room = next(one for one in self._rooms if one.outstanding)
+        writer = room.members[room.turn ^ 1]
+        missing = [
+            f"the event at {one.connection.user}"
+            for one in room.members
+            if one.check.next_offset == room.offset + 1
+        ]
+        missing += ["the answer"] if writer.reply_prefix else []
+        return f"{room.name}: message {room.number} lacks {', '.join(missing)}"
+
+
+def run_pairs(
+    target: Target, members: Mapping[str, Sequence[str]], options: PairsOptions
+) -> figures.Round:
+    """One turn of `target`. `members` holds two users for each room."""
+    names = [name for name, users in members.items() for _ in users]
+    users = [user for pair in members.values() for user in pair]
+    connections = open_connections(target, users)
+    try:
+        offsets = subscribe_all(connections, names)
+        rooms: dict[str, _Room] = {}
+        for connection, name, offset in zip(connections, names, offsets, strict=True):
+            room = rooms.setdefault(name, _Room(name, offset))
+            if room.offset != offset:
+                raise BenchError(f"{name}: the room was not quiet while its members subscribed")
+            room.members.append(_Member(connection, room))
+        state = _Pairs(list(rooms.values()), options, checks_content=target.checks_content)
+        state.run_until(time.perf_counter() + options.warm_up)
+        meter = accounting.Meter(
+            target.process,
+            redis_url=target.redis_url,
+            server_core=target.server_core,
+            generator_core=target.generator_core,
+        )
+        completed = state.completed
+        before = meter.read()
+        state.run_until(time.perf_counter() + options.seconds)
+        usage = accounting.between(before, meter.read())
+    finally:
+        close_all(connections)
+    count = state.completed - completed
+    details = {"messages": float(count), "messages_per_second": count / usage.wall}
+    if usage.redis_cpu is not None:
+        details["redis_us_per_message"] = usage.redis_cpu / count * 1e6
+        both = usage.server_cpu + usage.redis_cpu
+        details["messages_per_cpu_second_with_redis"] = figures.per_cpu_second(count, both)
+    return figures.Round(
+        target=target.name,
+        figure=figures.per_cpu_second(count, usage.server_cpu),
+        usage=usage,
+        details=details,
+        refused=figures.saturation(usage),
+    )

@@ -1,0 +1,196 @@
+"""Starting what is measured: the floor, a broker of the product, and the system around it.
+
+Rules: everything is a child process that is told to end when its block is left, and killed when it
+does not. Cores are inherited, so a process is pinned before its first instruction. The system
+(Redis, PostgreSQL, API, archiver) comes from `parley up --ephemeral` on the generator's core, or
+is one that runs already and is named by an env file; the broker that is measured is always one of
+our own, started from the same variables.
+"""
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+from bench import accounting
+from bench.connection import BenchError
+from bench.rest import Api
+from bench.target import Target
+from bench.tokens import TokenMaker
+
+START_TIMEOUT: Final = 120.0  # a first start may have to unpack and initialise a database
+STOP_TIMEOUT: Final = 20.0
+_POLL: Final = 0.1
+
+# Real settings, raised because a generator is no person; docs/performance.md names them.
+BROKER_SETTINGS: Final = {
+    "RATE_MESSAGES_PER_SECOND": "1000000",
+    "LOG_LEVEL": "warning",
+    "METRICS_PORT": "0",
+    "DRAIN_SECONDS": "1",
+}
+
+
+def read_env_file(path: Path) -> dict[str, str]:
+    """`KEY=value` lines."""
+    lines = (line.partition("=") for line in path.read_text().splitlines())
+    return {key.strip(): value.strip() for key, found, value in lines if found}
+
+
+@contextlib.contextmanager
+def _running(
+    command: Sequence[str], environment: Mapping[str, str], core: int | None, log: Path
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A child process whose output goes to `log`."""
+    with log.open("wb") as output, accounting.pinned(core):
+        process = subprocess.Popen(
+            command,
+            env=dict(environment),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+    try:
+        yield process
+    finally:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(STOP_TIMEOUT)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _failed(what: str, log: Path) -> BenchError:
+    tail = log.read_text(errors="replace")[-2000:]
+    return BenchError(f"{what}; the end of its output:\n{tail}")
+
+
+@contextlib.contextmanager
+def open_system(generator_core: int | None) -> Iterator[dict[str, str]]:
+    """A private system from `parley up --ephemeral`; the variables to join it."""
+    with tempfile.TemporaryDirectory(prefix="parley-bench-") as folder:
+        env_file, log = Path(folder) / "system.env", Path(folder) / "up.log"
+        command = [
+            sys.executable,
+            "-m",
+            "parley",
+            "up",
+            "--ephemeral",
+            "--env-file",
+            str(env_file),
+            "--broker-port",
+            "0",
+            "--api-port",
+            "0",
+        ]
+        with _running(command, _environment(BROKER_SETTINGS), generator_core, log) as process:
+            deadline = time.monotonic() + START_TIMEOUT
+            while not env_file.exists() or "ROOM=" not in env_file.read_text():
+                if process.poll() is not None:
+                    raise _failed("`parley up` ended before it was ready", log)
+                if time.monotonic() > deadline:
+                    raise _failed(f"`parley up` was not ready in {START_TIMEOUT:.0f} s", log)
+                time.sleep(_POLL)
+            yield read_env_file(env_file)
+
+
+@contextlib.contextmanager
+def open_broker(
+    system: Mapping[str, str], *, server_core: int | None, generator_core: int | None
+) -> Iterator[Target]:
+    """A fresh broker of the product in `system`, alone on its core."""
+    port = _free_port()
+    settings = {**system, **BROKER_SETTINGS, "PORT": str(port), "HOST": "127.0.0.1"}
+    tokens = TokenMaker(system)
+    api = Api(system["API_URL"], system["API_KEY"])
+    with tempfile.TemporaryDirectory(prefix="parley-bench-") as folder:
+        log = Path(folder) / "broker.log"
+        command = [sys.executable, "-m", "parley", "broker"]
+        with _running(command, _environment(settings), server_core, log) as process:
+            deadline = time.monotonic() + START_TIMEOUT
+            while not _is_ready(port):
+                if process.poll() is not None:
+                    raise _failed("`parley broker` ended before it was ready", log)
+                if time.monotonic() > deadline:
+                    raise _failed(f"the broker was not ready in {START_TIMEOUT:.0f} s", log)
+                time.sleep(_POLL)
+            yield Target(
+                name="broker",
+                host="127.0.0.1",
+                port=port,
+                process=process.pid,
+                token=tokens.token,
+                prepare_rooms=api.prepare_rooms,
+                redis_url=system["REDIS_URL"],
+                server_core=server_core,
+                generator_core=generator_core,
+            )
+
+
+@contextlib.contextmanager
+def open_floor(
+    *,
+    server_core: int | None,
+    generator_core: int | None,
+    command: Sequence[str] = (sys.executable, "-m", "bench.floor"),
+    name: str = "floor",
+) -> Iterator[Target]:
+    """The floor, alone on its core; it ends with its standard input."""
+    with accounting.pinned(server_core):
+        process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=_environment({})
+        )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    try:
+        line = process.stdout.readline()
+        if not line:
+            raise BenchError("the floor did not start")
+        yield Target(
+            name=name,
+            host="127.0.0.1",
+            port=int(line),
+            process=process.pid,
+            token=lambda _: "floor",
+            prepare_rooms=lambda _: None,
+            checks_content=False,
+            server_core=server_core,
+            generator_core=generator_core,
+        )
+    finally:
+        process.stdin.close()
+        process.stdout.close()
+        try:
+            process.wait(STOP_TIMEOUT)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _environment(settings: Mapping[str, str]) -> dict[str, str]:
+    """Our own environment with `settings`, and the place that this package came from."""
+    root = str(Path(__file__).resolve().parent.parent)
+    path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
+    return {**os.environ, **settings, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1"}
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return int(probe.getsockname()[1])
+
+
+def _is_ready(port: int) -> bool:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=2) as answer:
+            return bool(answer.status == 200)
+    except OSError:
+        return False

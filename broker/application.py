@@ -1,0 +1,102 @@
+"""What the listener serves: opens connections, looks at their deadlines, and drains them.
+
+The drain, in this order: no new connections, the `drain` frame, no new commands, all answers that
+are on their way, then the closes spread by the clients themselves, the rest with 1012. Events are
+posted until the very end, so that nobody misses what happened before its close.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+import structlog
+import trio
+
+from broker.connection import Connection
+from broker.listener import Listener
+from broker.protocol import errors
+from broker.services import Services
+from broker.wire import Peer, Receiver
+from config import limits
+
+DRAIN_POLL = 0.05
+"""How often a drain looks whether the last answer has gone out, in seconds."""
+
+
+class BrokerApplication:
+    """All connections of one broker process."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._connections: set[Connection] = set()
+        self.is_draining = False
+
+    def open_connection(self, peer: Peer) -> Receiver:
+        """See `broker.wire.Application`."""
+        connection = Connection(peer, self._services)
+        self._connections.add(connection)
+        connection.open()
+        return connection
+
+    def readiness(self) -> dict[str, object]:
+        """See `broker.wire.Application`; not ready while draining or without Redis."""
+        redis = self._services.store.client.is_connected
+        return {
+            "ready": redis and not self.is_draining,
+            "redis": redis,
+            "draining": self.is_draining,
+            "node": self._services.node.id,
+        }
+
+    def disconnect_all(self, code: int, reason: str = "") -> None:
+        """Close every connection with this code."""
+        for connection in self._connections:
+            connection.disconnect(code, reason)
+
+    async def run(self) -> None:
+        """Look at the connections' deadlines until cancelled."""
+        metrics = self._services.metrics
+        while True:
+            await trio.sleep(limits.TICK_INTERVAL)
+            self._connections = {c for c in self._connections if not c.is_closed}
+            now = trio.current_time()
+            for connection in self._connections:
+                connection.tick(now)
+            metrics.rooms.set(len(self._services.node.hub.rooms))
+            metrics.subscriptions.set(sum(len(c.subscriptions) for c in self._connections))
+            metrics.redis_connected.set(int(self._services.store.client.is_connected))
+
+    async def drain(self, listener: Listener, drain_seconds: float) -> None:
+        """End every connection within `drain_seconds`."""
+        deadline = trio.current_time() + drain_seconds
+        within = round(drain_seconds * limits.DRAIN_RECONNECT_SHARE, 3)
+        self.is_draining = True
+        listener.stop_accepting()
+        for connection in list(self._connections):
+            if not connection.is_closed:
+                connection.drain(within)
+        with trio.move_on_after(within):
+            await self._wait_for_answers()
+        await listener.wait_closed(
+            max(0.0, deadline - drain_seconds + within - trio.current_time())
+        )
+        self.disconnect_all(errors.RESTART)
+        await listener.wait_closed(max(0.0, deadline - limits.CLOSE_TIMEOUT - trio.current_time()))
+        listener.abort()
+
+    async def _wait_for_answers(self) -> None:
+        # Only while draining, and bounded by the caller: an event would cost every publish.
+        while any(c.has_work for c in self._connections if not c.is_closed):  # noqa: ASYNC110
+            await trio.sleep(DRAIN_POLL)
+
+
+def guarded(work: Callable[[], Awaitable[None]]) -> Callable[[], Awaitable[None]]:
+    """A barrier for tasks of commands: a bug ends that command, never the broker."""
+
+    async def run() -> None:
+        try:
+            await work()
+        except Exception:
+            structlog.get_logger("broker.application").exception("a task failed")
+
+    return run

@@ -1,0 +1,403 @@
+"""One authenticated (or not yet) WebSocket as the application sees it: frames in, frames out.
+
+The rules: everything here is synchronous; whatever must wait runs in a task of the broker's and
+comes back. Frames of one room take effect in the order sent, because one command of a room is
+under way at a time and later ones queue behind it; different rooms may overtake each other. A
+publish into a warm room takes no task at all: the frame is packed into the script's call here,
+and the reply's callback posts the answer. Clean-up only marks the hub dirty, so it needs no
+Redis.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from functools import partial
+from typing import Any
+
+import trio
+
+from broker import admission, handlers
+from broker.domain import roles
+from broker.domain.access import Actor
+from broker.domain.identity import Identity
+from broker.domain.publishing import draft_event, refuse_unavailable
+from broker.protocol import errors, frames
+from broker.protocol.commands import (
+    Auth,
+    Command,
+    Ping,
+    Publish,
+    Refresh,
+    Unsubscribe,
+    command_type,
+    parse_command,
+)
+from broker.protocol.errors import NotAnObject, ProtocolError
+from broker.protocol.frames import encode_text_frame
+from broker.protocol.states import State, answer_to_fault, refusal_of
+from broker.rates import RefusalCount, TokenBucket
+from broker.services import Services
+from broker.wire import Peer
+from config import limits
+from storage.errors import StorageUnavailable
+from storage.redis.keys import room_key, split_room_key
+from storage.redis.outcomes import Draft
+
+NOBODY_YET = Actor("", None, "user")
+
+
+class Connection:
+    """Receiver of one peer's messages and subscriber of its rooms."""
+
+    __slots__ = (
+        "_busy",
+        "_due_at",
+        "_finished_at_once",
+        "_is_admitting",
+        "_is_beginning",
+        "_is_paused",
+        "_message_rate",
+        "_not_objects",
+        "_other_rate",
+        "_peer",
+        "_refusals",
+        "_services",
+        "_waiting",
+        "_waiting_count",
+        "actor",
+        "channel",
+        "identity",
+        "is_closed",
+        "post",
+        "state",
+        "subscriptions",
+        "user",
+    )
+
+    def __init__(self, peer: Peer, services: Services) -> None:
+        now = trio.current_time()
+        settings = services.settings
+        rate = settings.rate_messages_per_second
+        self._peer = peer
+        self._services = services
+        self._message_rate = TokenBucket(rate, rate * limits.RATE_BURST_SECONDS, now)
+        other = rate * limits.RATE_OTHER_FACTOR
+        self._other_rate = TokenBucket(other, other * limits.RATE_BURST_SECONDS, now)
+        self._refusals: RefusalCount | None = None
+        self._not_objects = 0
+        self._busy: dict[str, deque[Command] | None] = {}
+        self._waiting: deque[Command] | None = None
+        self._waiting_count = 0
+        self._is_paused = False
+        self._is_admitting = False
+        self._is_beginning = False
+        self._finished_at_once = False
+        self._due_at = now + settings.auth_timeout
+        self.state = State.AWAITING_AUTH
+        self.actor = NOBODY_YET
+        self.identity: Identity | None = None
+        self.user = ""
+        self.channel = ""
+        self.is_closed = False
+        self.subscriptions: dict[str, bool] = {}
+        """R of every subscription, begun or live; True if it rests on the token's capability."""
+        self.post = peer.post
+
+    @property
+    def id(self) -> str:
+        """The connection's id, as told in `hello`."""
+        return self._peer.id
+
+    def open(self) -> None:
+        """The handshake has succeeded: use its token, or wait for an `auth` frame."""
+        token = self._peer.handshake.take_token()
+        if token is not None:
+            self._start_admission(token, None)
+
+    # --- frames in ----------------------------------------------------------------------------
+
+    def handle_text(self, text: str) -> None:
+        """One message of the client's."""
+        try:
+            command = parse_command(text)
+        except ProtocolError as fault:
+            self._refuse_fault(fault)
+            return
+        if self._is_admitting:
+            self._wait_for_admission(command)
+            return
+        self._handle(command)
+
+    def handle_closed(self, code: int) -> None:
+        """The connection has ended: forget everything it was part of."""
+        del code
+        self.is_closed = True
+        hub = self._services.node.hub
+        for key in list(self.subscriptions):
+            hub.remove(key, self)
+        self.subscriptions.clear()
+        if self.channel:
+            hub.remove_connection(self.channel, self)
+        self._busy.clear()
+        self._waiting = None
+
+    def _handle(self, command: Command) -> None:
+        code = refusal_of(self.state, command_type(command))
+        if code is not None:
+            self.refuse(command.id, ProtocolError(code))
+            return
+        is_publish = type(command) is Publish
+        bucket = self._message_rate if is_publish else self._other_rate
+        wait = bucket.take(trio.current_time())
+        if wait:
+            self.refuse(
+                command.id, ProtocolError("rate_limited", retry_after=round(wait + 0.005, 2))
+            )
+            self._count_refusal()
+            return
+        if isinstance(command, Ping):
+            self.reply(command.id, handlers.ping_result())
+        elif isinstance(command, Auth | Refresh):
+            if self.state is State.AWAITING_AUTH:
+                self._start_admission(command.token, command)
+            else:
+                self._start(partial(handlers.refresh, self, self._services, command))
+        else:
+            self._enqueue(room_key(self.actor.project, command.room), command)
+
+    def _refuse_fault(self, fault: ProtocolError) -> None:
+        answer = answer_to_fault(self.state, fault)
+        self.post(encode_text_frame(frames.error_of(answer)))
+        self._count_refusal()
+        if isinstance(fault, NotAnObject):
+            self._not_objects += 1
+            if self._not_objects >= errors.REFUSALS_UNTIL_CLOSE:
+                self.disconnect(errors.NOT_AN_OBJECT)
+
+    def _count_refusal(self) -> None:
+        now = trio.current_time()
+        if self._refusals is None:
+            self._refusals = RefusalCount(limits.RATE_REFUSED_MAX, limits.RATE_REFUSED_SECONDS, now)
+        if self._refusals.add(now):
+            self.disconnect(errors.TOO_MANY_FRAMES)
+
+    # --- one command of a room at a time ------------------------------------------------------
+
+    def _enqueue(self, key: str, command: Command) -> None:
+        busy = self._busy
+        if key not in busy:
+            busy[key] = None
+            if self._begin(key, command):
+                self._advance(key)
+            return
+        queue = busy[key]
+        if queue is None:
+            queue = busy[key] = deque()
+        queue.append(command)
+        self._count_waiting(1)
+
+    def _advance(self, key: str) -> None:
+        """The room's command is done: begin those behind it, as long as they end at once."""
+        busy = self._busy
+        while key in busy:
+            queue = busy[key]
+            if not queue:
+                del busy[key]
+                return
+            command = queue.popleft()
+            self._count_waiting(-1)
+            if not self._begin(key, command):
+                return
+
+    def _begin(self, key: str, command: Command) -> bool:
+        """Begin a command; True if it is done already (else `_advance` follows later)."""
+        if isinstance(command, Publish):
+            return self._begin_publish(key, command)
+        if isinstance(command, Unsubscribe):
+            self._unsubscribe(key)
+            self.reply(command.id, b"{}")
+            return True
+        self._start_room_command(key, command, handlers.slow_command(self, self._services, command))
+        return False
+
+    def _count_waiting(self, step: int) -> None:
+        self._waiting_count += step
+        if self._is_paused:
+            if self._waiting_count < limits.COMMANDS_WAITING_MAX // 2:
+                self._is_paused = False
+                self._peer.resume()
+        elif self._waiting_count >= limits.COMMANDS_WAITING_MAX:
+            self._is_paused = True
+            self._peer.pause()
+
+    # --- publish ------------------------------------------------------------------------------
+
+    def _begin_publish(self, key: str, command: Publish) -> bool:
+        services = self._services
+        access = services.access.known(key, self.user)
+        if (
+            access is None
+            or command.kind == "system"
+            or access.refusal(roles.Action.PUBLISH, self.actor, command.room) is not None
+        ):
+            # Nothing is refused on a remembered role: it may have risen since.
+            self._start_room_command(
+                key, command, partial(handlers.publish, self, services, command)
+            )
+            return False
+        try:
+            event = draft_event(key, command.room, self.user, command, access.version)
+        except ProtocolError as error:
+            self.refuse(command.id, error)
+            return True
+        room = services.node.hub.rooms.get(key)
+        keys = services.store.keys.room(key) if room is None else room.keys
+        self._is_beginning = True
+        self._finished_at_once = False
+        services.store.rooms.submit_publish(
+            keys, key, event, partial(self._finish_publish, key, command, event)
+        )
+        self._is_beginning = False
+        return self._finished_at_once
+
+    def _finish_publish(self, key: str, command: Publish, event: Draft, reply: Any) -> None:
+        if type(reply) is list and type(reply[0]) is int:
+            if command.id is not None:
+                offset, seq, ms = reply
+                self.post(
+                    encode_text_frame(
+                        frames.publish_reply(
+                            command.id,
+                            event.message_id,
+                            seq,
+                            offset,
+                            ms,
+                            False,
+                            self._services.times,
+                        )
+                    )
+                )
+        elif isinstance(reply, StorageUnavailable):
+            self.refuse(command.id, refuse_unavailable(reply))
+        else:
+            work = partial(handlers.finish_publish, self, self._services, command, event, reply)
+            self._start_room_command(key, command, work)
+            return
+        if self._is_beginning:
+            self._finished_at_once = True
+        else:
+            self._advance(key)
+
+    # --- slower commands ----------------------------------------------------------------------
+
+    def _start(self, work: handlers.Work) -> None:
+        self._services.start(work)
+
+    def _start_room_command(self, key: str, command: Command, work: handlers.Work) -> None:
+        async def run() -> None:
+            try:
+                await handlers.answer_errors(self, command, work)
+            finally:
+                self._advance(key)
+
+        self._services.start(run)
+
+    def _start_admission(self, token: str, command: Auth | Refresh | None) -> None:
+        self._is_admitting = True
+        self._services.start(partial(self._admit, token, command))
+
+    async def _admit(self, token: str, command: Auth | Refresh | None) -> None:
+        identity = await admission.admit(self, self._services, token)
+        if identity is None:
+            return
+        self.set_identity(identity)
+        self.user = identity.user
+        if self.state is State.AWAITING_AUTH:
+            self.state = State.OPEN
+        if command is not None:
+            self.reply(command.id, handlers.auth_result(identity))
+        self.send(handlers.hello(self, self._services))
+        self._is_admitting = False
+        waiting, self._waiting = self._waiting, None
+        for earlier in waiting or ():
+            self._count_waiting(-1)
+            self._handle(earlier)
+
+    def _wait_for_admission(self, command: Command) -> None:
+        if self._waiting is None:
+            self._waiting = deque()
+        self._waiting.append(command)
+        self._count_waiting(1)
+
+    # --- what commands use --------------------------------------------------------------------
+
+    def send(self, payload: bytes) -> None:
+        """Send the JSON text of one frame."""
+        self.post(encode_text_frame(payload))
+
+    def reply(self, frame_id: int | str | None, result: bytes) -> None:
+        """Answer a command that has an id."""
+        if frame_id is not None:
+            self.post(encode_text_frame(frames.reply(frame_id, result)))
+
+    def refuse(self, frame_id: int | str | None, error: ProtocolError) -> None:
+        """Answer a command that failed, whether it has an id or not."""
+        self.post(
+            encode_text_frame(
+                frames.error(frame_id, error.code, error.message, error.retry_after, error.field)
+            )
+        )
+
+    def disconnect(self, code: int, reason: str = "") -> None:
+        """End the connection after what has been posted."""
+        self._peer.disconnect(code, reason or errors.close_reason(code))
+
+    def set_identity(self, identity: Identity) -> None:
+        """Take over a verified token; the clock of its expiry starts."""
+        self.identity = identity
+        self.actor = admission.actor_of(identity)
+        lifetime = identity.expires_at - time.time()
+        self._due_at = trio.current_time() + lifetime + limits.TOKEN_EXPIRY_GRACE
+
+    def note_subscription(self, key: str, *, rests_on_capability: bool) -> None:
+        """A subscription begins; the limit a connection has is checked here."""
+        if (
+            key not in self.subscriptions
+            and len(self.subscriptions) >= self._services.settings.max_subscriptions
+        ):
+            raise ProtocolError("limit_reached", field="room")
+        self.subscriptions[key] = rests_on_capability
+
+    def _unsubscribe(self, key: str) -> None:
+        self._services.node.hub.remove(key, self)
+        self.subscriptions.pop(key, None)
+
+    def end_subscription(self, key: str, code: str, message: str) -> None:
+        """A subscription has ended by the hub's doing: tell the client."""
+        if self.subscriptions.pop(key, None) is not None:
+            self.send(frames.unsubscribed(split_room_key(key)[1], code, message))
+
+    def recheck(self) -> None:
+        """Something about the user has changed."""
+        if not self.is_closed:
+            self._services.start(partial(admission.look_again, self, self._services))
+
+    def tick(self, now: float) -> None:
+        """Look at the deadline of authentication or of the token (trio clock)."""
+        if now < self._due_at or self._is_admitting:
+            return
+        if self.identity is None:
+            self.disconnect(errors.BAD_TOKEN, "No token came in time.")
+        else:
+            self.disconnect(errors.TOKEN_EXPIRED)
+
+    def drain(self, reconnect_within: float) -> None:
+        """The node is about to stop: no new commands, and the client should go elsewhere."""
+        self.state = State.DRAINING
+        self.send(frames.drain(reconnect_within))
+
+    @property
+    def has_work(self) -> bool:
+        """Whether a command's answer is still on its way."""
+        return bool(self._busy)

@@ -1,0 +1,113 @@
+"""From the inbox to the hub: each entry to its room, batched, cut where the receivers change.
+
+The rules: synchronous. A batch is joined per room, so that each socket gets one send; it is cut at
+every event that changes who receives, so that nobody gets an event after its own removal. Only
+(epoch, offset) is compared, never the offset alone. What cannot be taken (a gap, another epoch) is
+reported to the node, which repairs or ends the room's subscriptions; nothing is dropped in silence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Protocol
+
+import msgspec
+
+from broker.domain.access import AccessReader
+from broker.hub import Hub
+from broker.hub_room import HubRoom
+from config import limits
+from storage.redis.entries import Entry, parse_entry
+
+USER_CHANGED = "user.changed"
+"""On a user's own channel: look at the user's row again. A hint, never the truth itself."""
+
+
+class _Subject(msgspec.Struct):
+    user: str
+
+
+class Repairs(Protocol):
+    """What the node does about what delivery finds."""
+
+    def request_repair(self, room: HubRoom) -> None:
+        """Fill the room's gap from the log, or end its subscriptions with `resync`."""
+        ...
+
+    def request_verify(self, partition: int) -> None:
+        """Another epoch was seen: find out whether the partition has a new life."""
+        ...
+
+
+class Delivery:
+    """Hands the entries of one node's inbox to its rooms and channels."""
+
+    def __init__(self, hub: Hub, access: AccessReader, repairs: Repairs) -> None:
+        self._hub = hub
+        self._access = access
+        self._repairs = repairs
+        self._decode_subject = msgspec.json.Decoder(_Subject).decode
+
+    def deliver(self, raw_entries: Iterable[bytes]) -> int:
+        """Deliver one inbox read, oldest first; how many entries there were."""
+        rooms = self._hub.rooms
+        touched: dict[HubRoom, None] = {}
+        count = 0
+        for raw in raw_entries:
+            count += 1
+            entry = parse_entry(raw)
+            room = rooms.get(entry.room)
+            if room is None:
+                self._deliver_elsewhere(entry)
+                continue
+            touched[room] = None
+            if entry.offset and room.epoch is not None and entry.epoch != room.epoch:
+                self._repairs.request_verify(room.keys.partition)
+                continue
+            if not room.take(entry) or len(room.pending) > limits.PENDING_EVENTS_MAX:
+                self._repairs.request_repair(room)
+            if entry.ver:
+                self.apply_change(room, entry)
+        for room in touched:
+            room.flush()
+        return count
+
+    def fill(self, room: HubRoom, missed: Iterable[Entry]) -> bool:
+        """After a gap: deliver the missed tail, then what has waited. False if a gap remains."""
+        is_whole = True
+        for entry in (*missed, *room.end_repair()):
+            if entry.offset and entry.epoch != room.epoch:
+                continue
+            is_whole = room.take(entry) and is_whole
+            if entry.ver:
+                self.apply_change(room, entry)
+        room.flush()
+        return is_whole
+
+    def apply_change(self, room: HubRoom, entry: Entry) -> None:
+        """A room or membership has changed: nothing may follow in the same send."""
+        room.flush()
+        if entry.event in ("member.removed", "member.updated", "member.added"):
+            user = self._decode_subject(entry.data).user
+            self._access.forget(room.key, user)
+            if entry.event == "member.removed":
+                self._end_subscriptions_of(room, user)
+        elif entry.event == "room.deleted":
+            self._hub.end_all(room, "room_not_found", "The room has been deleted.")
+
+    def _end_subscriptions_of(self, room: HubRoom, user: str) -> None:
+        for subscriber in room.subscribers():
+            if subscriber.user == user and room.needs_member[subscriber]:
+                self._hub.remove(room.key, subscriber)
+                subscriber.end_subscription(
+                    room.key, "not_a_member", "The user is no longer a member of the room."
+                )
+
+    def _deliver_elsewhere(self, entry: Entry) -> None:
+        connections = self._hub.channels.get(entry.room)
+        if connections is None:
+            # Registered, yet nobody here wants it: a leave that was lost or overtaken.
+            self._hub.mark_leave(entry.room)
+        elif entry.event == USER_CHANGED:
+            for connection in list(connections):
+                connection.recheck()

@@ -1,0 +1,124 @@
+"""What a user is in a room, and whether that suffices: the one gate before every action.
+
+A role is always read together with the room's `version` and passed on with it; the scripts refuse
+what was read before the newest announced change (`stale`), and then it is read again. So a cached
+role can be wrong only until the next script call, never after an announced removal.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from broker.domain import roles
+from broker.protocol.errors import ProtocolError
+from storage.postgres import access as access_rows
+from storage.postgres.pool import Database
+
+ACCESS_CACHE_MAX = 50_000
+"""Roles one process remembers: some 300 bytes each, so 15 MiB at most."""
+
+
+@dataclass(frozen=True, slots=True)
+class Actor:
+    """Who acts: a user by token, a key for a user, or the project itself (user None)."""
+
+    project: str
+    user: str | None
+    caller: roles.Caller
+    capabilities: tuple[tuple[str, frozenset[str]], ...] = ()
+    """(room, capabilities) of the token."""
+
+    def capabilities_in(self, room: str) -> Collection[str]:
+        """What the token adds in this room."""
+        for name, capabilities in self.capabilities:
+            if name == room:
+                return capabilities
+        return ()
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """A user's standing in one room at one version of it."""
+
+    room_pk: int
+    kind: str
+    version: int
+    role: str | None
+    frozen: bool
+    default_role: str
+    muted_until: datetime | None
+    read_seq: int
+    archived_offset: int
+    """As PostgreSQL had it when this was read; only `read_seq` and unread need it."""
+
+    def refusal(self, action: roles.Action, actor: Actor, room: str) -> str | None:
+        """Why the actor may not do this, as an error code; None if it may."""
+        capabilities = actor.capabilities_in(room)
+        refused = roles.refusal(
+            action,
+            kind=self.kind,
+            role=self.role,
+            capabilities=capabilities,
+            caller=actor.caller,
+        )
+        if refused is not None or actor.caller == "project":
+            return refused
+        muted = self.muted_until is not None and self.muted_until > datetime.now(UTC)
+        if (self.frozen or muted) and roles.is_silenced(
+            action, role=self.role, capabilities=capabilities, frozen=self.frozen, muted=muted
+        ):
+            return "forbidden"
+        return None
+
+    def require(self, action: roles.Action, actor: Actor, room: str) -> None:
+        """Raise the refusal, if there is one, as the client is told it."""
+        code = self.refusal(action, actor, room)
+        if code is not None:
+            raise ProtocolError(code)
+
+
+class AccessReader:
+    """Reads standings, and remembers the newest ones for the hot path."""
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+        self._known: OrderedDict[tuple[str, str | None], Access] = OrderedDict()
+
+    def known(self, key: str, user: str | None) -> Access | None:
+        """What was read last; only for calls whose script compares the version."""
+        return self._known.get((key, user))
+
+    async def read(self, project: str, room: str, user: str | None) -> Access:
+        """Read PostgreSQL. Raises `room_not_found`, and StorageUnavailable."""
+        row = await access_rows.read_access(self._db, project, room, user)
+        key = f"{project}/{room}"
+        if row is None or row["deleted"]:
+            self._known.pop((key, user), None)
+            raise ProtocolError("room_not_found")
+        access = Access(
+            room_pk=row["pk"],
+            kind=row["kind"],
+            version=row["version"],
+            role=row["role"],
+            frozen=row["frozen"],
+            default_role=row["default_role"],
+            muted_until=row["muted_until"],
+            read_seq=-1 if row["read_seq"] is None else row["read_seq"],
+            archived_offset=row["archived_offset"],
+        )
+        self._known[key, user] = access
+        self._known.move_to_end((key, user))
+        if len(self._known) > ACCESS_CACHE_MAX:
+            self._known.popitem(last=False)
+        return access
+
+    async def get(self, project: str, room: str, user: str | None) -> Access:
+        """The known standing, else read it."""
+        return self.known(f"{project}/{room}", user) or await self.read(project, room, user)
+
+    def forget(self, key: str, user: str | None) -> None:
+        """Read again next time."""
+        self._known.pop((key, user), None)

@@ -1,0 +1,84 @@
+"""Announcing committed changes of rooms and members (mechanism: announcements).
+
+A change and its announcement commit together; the process that made it announces at once, before it
+answers, and the archiver announces whatever is older than a second. The script is idempotent by
+version, so both may do it, and repeat it, in any interleaving; rows go away only afterwards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import structlog
+
+from broker.domain.seeding import Seeder
+from broker.protocol.errors import ProtocolError
+from storage.errors import StorageUnavailable
+from storage.postgres.announcements import (
+    Announcement,
+    delete_announcements,
+    list_announcements,
+    take_due,
+)
+from storage.postgres.pool import Database
+from storage.redis.outcomes import Appended
+from storage.redis.rooms import RoomStore
+
+ANNOUNCE_ATTEMPTS = 5
+"""A room may be cold and its partition fenced meanwhile; more is left to the archiver."""
+
+
+class Announcer:
+    """Announces for one process."""
+
+    def __init__(self, db: Database, rooms: RoomStore, seeder: Seeder) -> None:
+        self._db = db
+        self._rooms = rooms
+        self._seeder = seeder
+        self._log = structlog.get_logger("broker.domain.announcing")
+
+    async def drain_room(self, project: str, room: str) -> None:
+        """Announce everything of the room that is waiting, in order of version.
+
+        Raises StorageUnavailable, also when the room cannot be warmed now: the change stays
+        committed and is announced later. Cancel-safe.
+        """
+        while waiting := await list_announcements(self._db, project, room):
+            await self._announce_all(waiting)
+
+    async def drain_due(self, older_than: float, limit: int) -> int:
+        """Announce what others left behind, at most `limit`; how many there were."""
+        waiting = await take_due(self._db, older_than, limit)
+        by_room: dict[str, list[Announcement]] = {}
+        for announcement in waiting:
+            by_room.setdefault(announcement.room, []).append(announcement)
+        for room, announcements in by_room.items():
+            try:
+                await self._announce_all(announcements)
+            except ProtocolError as error:
+                # One room that cannot be warmed must not keep the others from being announced.
+                self._log.warning("announcements wait", room=room, reason=str(error))
+        return len(waiting)
+
+    async def _announce_all(self, announcements: Iterable[Announcement]) -> None:
+        for announcement in announcements:
+            await self._announce(announcement)
+            await delete_announcements(self._db, [announcement.id])
+
+    async def _announce(self, announcement: Announcement) -> None:
+        key = announcement.room
+        for _attempt in range(ANNOUNCE_ATTEMPTS):
+            outcome = await self._rooms.announce(
+                key,
+                event=announcement.event,
+                sender=announcement.sender,
+                version=announcement.version,
+                data=announcement.data,
+            )
+            if isinstance(outcome, Appended) or outcome.kind == "done":
+                return
+            if outcome.kind == "cold":
+                await self._seeder.warm(key)
+            else:
+                await self._rooms.refence(self._rooms.keys.partition(key))
+        raise StorageUnavailable("redis", "not_done", f"{key} could not be warmed")

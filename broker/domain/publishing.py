@@ -1,0 +1,183 @@
+"""Publishing a message: the same way in for the WebSocket and for REST.
+
+The script decides; here is what each of its refusals asks for. A publish is never sent twice by us
+after its outcome became unknown: only the client can know whether its `client_id` makes that safe,
+so it is told `unavailable` and repeats. Refusals are no outcomes: nothing was written, and the same
+message (same id) is tried again after the cause was mended.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import msgspec
+import trio
+from uuid_utils import uuid7
+
+from broker.domain.access import AccessReader, Actor
+from broker.domain.roles import Action
+from broker.domain.seeding import Seeder, sent_digest
+from broker.protocol.errors import ProtocolError
+from broker.protocol.message_draft import Attachment, MessageDraft
+from config import limits
+from storage.errors import StorageUnavailable
+from storage.redis.keys import room_key
+from storage.redis.outcomes import Appended, Draft, Refusal
+from storage.redis.rooms import RoomStore
+
+PUBLISH_ATTEMPTS = 10
+"""Stale, cold and fenced may follow each other, and each may repeat under a storm of changes."""
+
+
+class MessageData(msgspec.Struct, gc=False):
+    """What is known of a message before it has a place; `protocol.events` stamps the rest."""
+
+    id: str
+    room: str
+    sender: str | None
+    kind: str
+    content: str | None
+    metadata: dict[str, Any]
+    attachments: list[Attachment]
+    mentions: list[str]
+    reply_to: int | None
+    forwarded_from: dict[str, Any] | None
+    client_id: str | None
+
+
+class Published(NamedTuple):
+    """The answer to a publish."""
+
+    message_id: str
+    seq: int
+    offset: int
+    created_ms: int
+    duplicate: bool
+    data: bytes
+    """The message as it was appended (see `MessageData`); empty for a duplicate."""
+
+
+_encode = msgspec.json.Encoder().encode
+
+
+def draft_event(
+    key: str, room: str, sender: str | None, draft: MessageDraft, version: int
+) -> Draft:
+    """The event that the draft becomes, with a fresh message id."""
+    message_id = str(uuid7())
+    reply_to = draft.reply_to
+    if reply_to is not None and reply_to < 1:
+        raise ProtocolError("message_not_found", field="reply_to")
+    data = _encode(
+        MessageData(
+            message_id,
+            room,
+            sender,
+            draft.kind,
+            draft.content,
+            draft.metadata or {},
+            draft.attachments or [],
+            draft.mentions or [],
+            reply_to,
+            None,
+            draft.client_id,
+        )
+    )
+    digest = b""
+    if draft.client_id is not None:
+        digest = sent_digest(key, sender or "", draft.client_id)
+    return Draft("message.created", sender, version, 1, data, digest, message_id, reply_to or 0)
+
+
+def parse_sent(packed: bytes) -> Published:
+    """The first answer of a client_id, as the script remembered it."""
+    message_id, seq, offset, ms = packed.decode().split(" ")
+    return Published(message_id, int(seq), int(offset), int(ms), True, b"")
+
+
+def refuse_unavailable(error: StorageUnavailable) -> ProtocolError:
+    """What a client is told when storage is away; the outcome of what it asked may be unknown."""
+    sentence = (
+        "The outcome is unknown; repeat with the same client_id."
+        if error.outcome == "unknown"
+        else None
+    )
+    return ProtocolError("unavailable", sentence, retry_after=limits.UNAVAILABLE_RETRY_AFTER)
+
+
+class Publisher:
+    """Publishes for one process."""
+
+    def __init__(self, rooms: RoomStore, access: AccessReader, seeder: Seeder) -> None:
+        self._rooms = rooms
+        self._access = access
+        self._seeder = seeder
+
+    async def publish(self, actor: Actor, room: str, draft: MessageDraft) -> Published:
+        """Publish as the actor (sender: its user, or nobody for the project).
+
+        Raises ProtocolError: what the role refuses, `message_not_found` (reply_to), `overloaded`,
+        `unavailable`. Cancelled, it may have happened.
+        """
+        if draft.kind == "system" and actor.caller == "user":
+            raise ProtocolError("forbidden", "Only the project writes system messages.", "kind")
+        key = room_key(actor.project, room)
+        with trio.move_on_after(limits.PUBLISH_DEADLINE):
+            try:
+                access = await self._access.get(actor.project, room, actor.user)
+                access.require(Action.PUBLISH, actor, room)
+                event = draft_event(key, room, actor.user, draft, access.version)
+                return await self._append(actor, room, key, event)
+            except StorageUnavailable as error:
+                raise refuse_unavailable(error) from error
+        raise ProtocolError("unavailable", retry_after=limits.UNAVAILABLE_RETRY_AFTER)
+
+    async def finish(
+        self, actor: Actor, room: str, event: Draft, refusal: Refusal | Appended | None
+    ) -> Published:
+        """Go on with an event that the script has refused (None: that it did not know).
+
+        Raises as `publish` does, and StorageUnavailable.
+        """
+        key = room_key(actor.project, room)
+        if isinstance(refusal, Refusal):
+            event = await self.mend(refusal, actor, room, key, event)
+            if refusal.kind == "sent":
+                return parse_sent(refusal.detail)
+        return await self._append(actor, room, key, event)
+
+    async def _append(self, actor: Actor, room: str, key: str, event: Draft) -> Published:
+        for _attempt in range(PUBLISH_ATTEMPTS):
+            outcome = await self._rooms.publish(key, event)
+            if isinstance(outcome, Appended):
+                return Published(event.message_id, *outcome, False, event.data)
+            event = await self.mend(outcome, actor, room, key, event)
+            if outcome.kind == "sent":
+                return parse_sent(outcome.detail)
+        raise ProtocolError("unavailable", retry_after=limits.UNAVAILABLE_RETRY_AFTER)
+
+    async def mend(
+        self, refusal: Refusal, actor: Actor, room: str, key: str, event: Draft
+    ) -> Draft:
+        """Remove the cause of a refusal, or raise what the client is told about it."""
+        match refusal.kind:
+            case "cold":
+                await self._seeder.warm(key)
+            case "fenced":
+                await self._rooms.refence(self._rooms.keys.partition(key))
+            case "stale":
+                access = await self._access.read(actor.project, room, actor.user)
+                access.require(Action.PUBLISH, actor, room)
+                return event._replace(version=access.version)
+            case "gone":
+                self._access.forget(key, actor.user)
+                raise ProtocolError("room_not_found")
+            case "noref":
+                raise ProtocolError("message_not_found", field="reply_to")
+            case "full":
+                raise ProtocolError("overloaded", retry_after=limits.OVERLOADED_RETRY_AFTER)
+            case "sent":
+                pass
+            case other:
+                raise AssertionError(f"publish knows no refusal {other!r}")
+        return event

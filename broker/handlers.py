@@ -1,0 +1,189 @@
+"""What the commands do that need a task: slow publishes, subscribe, history, refresh.
+
+The rules: a command ends in exactly one answer, and every failure has its code: what the domain
+refuses, storage that is away (`unavailable`), a bug (`internal`, logged). Answers are posted in the
+same synchronous section as the state they speak of.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import structlog
+import trio
+
+from broker import admission
+from broker.domain import roles
+from broker.domain.history import PageQuery, load_page
+from broker.domain.identity import Identity
+from broker.domain.publishing import Published, refuse_unavailable
+from broker.protocol import frames
+from broker.protocol.commands import (
+    PAGE_DEFAULT,
+    Auth,
+    Command,
+    History,
+    Publish,
+    Refresh,
+    Subscribe,
+)
+from broker.protocol.errors import ProtocolError
+from broker.protocol.events import iso_time
+from broker.services import Services
+from broker.subscribing import FRAME_MARGIN, Subscribing
+from config import limits
+from storage.errors import StorageUnavailable
+from storage.redis.keys import room_key
+from storage.redis.outcomes import Draft, parse_append
+
+if TYPE_CHECKING:
+    from broker.connection import Connection
+
+Work = Callable[[], Awaitable[None]]
+
+_encode = msgspec.json.Encoder().encode
+
+
+async def answer_errors(connection: Connection, command: Command, work: Work) -> None:
+    """Run a command; whatever goes wrong is its answer."""
+    try:
+        with trio.fail_after(limits.SLOW_COMMAND_DEADLINE):
+            await work()
+    except ProtocolError as error:
+        connection.refuse(command.id, error)
+    except StorageUnavailable as error:
+        connection.refuse(command.id, refuse_unavailable(error))
+    except trio.TooSlowError:
+        connection.refuse(
+            command.id,
+            ProtocolError("unavailable", retry_after=limits.UNAVAILABLE_RETRY_AFTER),
+        )
+    except Exception:
+        structlog.get_logger("broker.handlers").exception(
+            "command failed", connection=connection.id, user=connection.user
+        )
+        connection.refuse(command.id, ProtocolError("internal"))
+
+
+def slow_command(connection: Connection, services: Services, command: Command) -> Work:
+    """The work of a room's command that always takes a task."""
+    if isinstance(command, Subscribe):
+        return partial(subscribe, connection, services, command)
+    if isinstance(command, History):
+        return partial(history, connection, services, command)
+    raise AssertionError(f"{command!r} is no slow command")
+
+
+async def subscribe(connection: Connection, services: Services, command: Subscribe) -> None:
+    """See `broker.subscribing`."""
+    try:
+        await Subscribing(connection, services, command).run()
+    except BaseException:
+        # What was live before goes on; what never began is forgotten.
+        key = room_key(connection.actor.project, command.room)
+        room = services.node.hub.rooms.get(key)
+        if room is None or connection not in room:
+            connection.subscriptions.pop(key, None)
+        raise
+
+
+async def publish(connection: Connection, services: Services, command: Publish) -> None:
+    """A publish whose sender's role must be read first."""
+    published = await services.publisher.publish(connection.actor, command.room, command)
+    _answer_published(connection, services, command, published)
+
+
+async def finish_publish(
+    connection: Connection, services: Services, command: Publish, event: Draft, reply: Any
+) -> None:
+    """A publish that the script refused, or whose script was not known: mend and go on."""
+    refusal = None if isinstance(reply, Exception) else parse_append(reply)
+    published = await services.publisher.finish(connection.actor, command.room, event, refusal)
+    _answer_published(connection, services, command, published)
+
+
+def _answer_published(
+    connection: Connection, services: Services, command: Publish, published: Published
+) -> None:
+    if command.id is None:
+        return
+    connection.send(
+        frames.publish_reply(
+            command.id,
+            published.message_id,
+            published.seq,
+            published.offset,
+            published.created_ms,
+            published.duplicate,
+            services.times,
+        )
+    )
+
+
+async def history(connection: Connection, services: Services, command: History) -> None:
+    """A page of messages; needs no subscription."""
+    actor = connection.actor
+    access = await services.access.read(actor.project, command.room, actor.user)
+    access.require(roles.Action.READ, actor, command.room)
+    page = await load_page(
+        services.db,
+        services.store.rooms,
+        room_key(actor.project, command.room),
+        room_pk=access.room_pk,
+        query=PageQuery(
+            limit=command.limit or PAGE_DEFAULT,
+            before=command.before,
+            after=command.after,
+            bytes_max=limits.SERVER_FRAME_BYTES_MAX - FRAME_MARGIN,
+        ),
+        viewer=actor.user,
+    )
+    has_more = page.has_more_after if command.after is not None else page.has_more_before
+    more = b"true" if has_more else b"false"
+    connection.reply(command.id, b'{"messages":%b,"has_more":%b}' % (page.items, more))
+
+
+async def refresh(connection: Connection, services: Services, command: Auth | Refresh) -> None:
+    """Replace the token; subscriptions that rested on capabilities it lacks end."""
+
+    async def work() -> None:
+        identity = await admission.refresh(connection, services, command.token)
+        connection.set_identity(identity)
+        connection.reply(command.id, auth_result(identity))
+        for key, rests_on_capability in list(connection.subscriptions.items()):
+            room = key.partition("/")[2]
+            if rests_on_capability and not connection.actor.capabilities_in(room):
+                services.node.hub.remove(key, connection)
+                connection.end_subscription(
+                    key, "forbidden", "The new token does not give access to the room."
+                )
+
+    await answer_errors(connection, command, work)
+
+
+def auth_result(identity: Identity) -> bytes:
+    """The result of `auth` and `refresh`."""
+    return _encode({"user": identity.user, "expires_at": iso_time(int(identity.expires_at * 1000))})
+
+
+def ping_result() -> bytes:
+    """The result of `ping`: this server's time."""
+    return _encode({"time": iso_time(int(time.time() * 1000))})
+
+
+def hello(connection: Connection, services: Services) -> bytes:
+    """The first frame of an authenticated connection."""
+    assert connection.identity is not None
+    return frames.hello(
+        connection=connection.id,
+        node=services.node.id,
+        user=connection.user,
+        expires_at=int(connection.identity.expires_at * 1000),
+        ping_interval=services.settings.ping_interval,
+        max_frame_bytes=services.settings.max_frame_bytes,
+        server_time=int(time.time() * 1000),
+    )

@@ -1,0 +1,117 @@
+"""The node-local registry: rooms and user channels against the connections of this node.
+
+The rules: synchronous, no Redis, no sockets. The hub knows what is wanted; what Redis must be told
+(leaves, presence that fell) is collected as dirty marks, which the node's upkeep sends until they
+are acknowledged. Every mark is absolute and carries a `gen` that rises over the whole node, so that
+repeats and reorderings change nothing. An event for a room that nobody here holds marks a leave.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Protocol
+
+from broker.hub_room import Hold, HubRoom, Subscriber
+from broker.protocol.events import TimeTexts
+from storage.redis.keys import Keys
+
+
+class UserConnection(Subscriber, Protocol):
+    """A connection as a user's own channel sees it."""
+
+    def recheck(self) -> None:
+        """Something about the user has changed: look at PostgreSQL again."""
+        ...
+
+
+class Hub:
+    """Rooms and user channels of one node."""
+
+    def __init__(self, keys: Keys, *, wake_upkeep: Callable[[], None]) -> None:
+        self._keys = keys
+        self._gen = 0
+        self._wake_upkeep = wake_upkeep
+        self._times = TimeTexts()
+        self.rooms: dict[str, HubRoom] = {}
+        self.channels: dict[str, set[UserConnection]] = {}
+        self.dirty_presence: set[tuple[str, str]] = set()
+        """(R, user) whose count Redis must be told."""
+        self.dirty_leaves: set[str] = set()
+        """R that this node holds no longer, rooms and channels alike."""
+
+    def next_gen(self) -> int:
+        """A number above every one given before on this node."""
+        self._gen += 1
+        return self._gen
+
+    def connection_count(self, key: str, user: str) -> int:
+        """Connections of the user in the room, those on their way included."""
+        room = self.rooms.get(key)
+        return room.users.get(user, 0) if room is not None else 0
+
+    # --- rooms --------------------------------------------------------------------------------
+
+    def begin(
+        self, key: str, subscriber: Subscriber, *, needs_member: bool
+    ) -> tuple[HubRoom, Hold]:
+        """A subscribe is queued in this very section: hold the room's events for it."""
+        room = self.rooms.get(key)
+        if room is None:
+            room = self.rooms[key] = HubRoom(key, self._keys.room(key), self._times)
+        return room, room.hold(subscriber, needs_member=needs_member)
+
+    def abandon(self, room: HubRoom, subscriber: Subscriber, hold: Hold) -> None:
+        """The subscribe failed or was given up."""
+        if not room.abandon_hold(subscriber, hold):
+            self.remove(room.key, subscriber)
+
+    def remove(self, key: str, subscriber: Subscriber) -> bool:
+        """End a subscription; True if there was one. What follows in Redis is upkeep."""
+        room = self.rooms.get(key)
+        if room is None or not room.remove(subscriber):
+            return False
+        self.dirty_presence.add((key, subscriber.user))
+        if room.is_empty:
+            self._forget(room)
+        self._wake_upkeep()
+        return True
+
+    def end_all(self, room: HubRoom, code: str, message: str) -> None:
+        """End every subscription of the room and say why."""
+        for subscriber in room.subscribers():
+            self.remove(room.key, subscriber)
+            subscriber.end_subscription(room.key, code, message)
+
+    def _forget(self, room: HubRoom) -> None:
+        if self.rooms.get(room.key) is room:
+            del self.rooms[room.key]
+            self.mark_leave(room.key)
+
+    def mark_leave(self, key: str) -> None:
+        """Redis must be told that this node is not in the room (any more)."""
+        self.dirty_leaves.add(key)
+        self._wake_upkeep()
+
+    def holds(self, key: str) -> bool:
+        """Whether the node wants events of this room or channel."""
+        return key in self.rooms or key in self.channels
+
+    def rooms_of_partition(self, partition: int) -> Iterator[HubRoom]:
+        """A snapshot of the rooms of one partition."""
+        return iter([room for room in self.rooms.values() if room.keys.partition == partition])
+
+    # --- users' own channels ------------------------------------------------------------------
+
+    def add_connection(self, channel: str, connection: UserConnection) -> None:
+        """Put a connection on its user's channel (before the user's row is read)."""
+        self.channels.setdefault(channel, set()).add(connection)
+
+    def remove_connection(self, channel: str, connection: UserConnection) -> None:
+        """Take it off again; the last one leaves the channel."""
+        connections = self.channels.get(channel)
+        if connections is None:
+            return
+        connections.discard(connection)
+        if not connections:
+            del self.channels[channel]
+            self.mark_leave(channel)

@@ -1,0 +1,279 @@
+"""One room on this node: who receives its events, and how far they have been posted.
+
+The rules: everything here is synchronous and nothing here knows Redis or sockets. A room has one
+position (epoch, offset), the last event posted to its live subscriptions. A subscription is
+
+- *held* from the synchronous section in which its script was queued until the reply: its events are
+  kept; after the reply it gets those above its snapshot, so it sees each offset once and in order;
+- *late* while the room's position is below its snapshot: it must not see what the snapshot covers;
+- *live* otherwise: in the group that gets one joined frame per batch.
+
+An event that is not the next one (gap) stops the room: events wait in `pending` until the node has
+filled the gap from the log, or ends the subscriptions with `resync`. Never silence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from broker.protocol.events import TimeTexts, event_frame
+from broker.protocol.frames import encode_text_frame
+from config import limits
+from storage.redis.entries import Entry
+from storage.redis.keys import RoomKeys, split_room_key
+
+
+class Subscriber(Protocol):
+    """What a room needs of a connection."""
+
+    user: str
+
+    def post(self, frame: bytes) -> None:
+        """Send whole WebSocket frames, in order; never raises, never blocks."""
+        ...
+
+    def end_subscription(self, key: str, code: str, message: str) -> None:
+        """Tell the client that its subscription has ended and forget it."""
+        ...
+
+
+class Hold:
+    """Events kept for a subscription whose reply is on its way."""
+
+    __slots__ = ("events", "has_overflowed", "reached", "size_bytes", "was_live")
+
+    def __init__(self, *, was_live: bool, reached: int) -> None:
+        self.events: list[tuple[int, bytes]] = []
+        self.size_bytes = 0
+        self.has_overflowed = False
+        self.was_live = was_live
+        self.reached = reached
+        """What the client had already before the hold, if that is above the room's position."""
+
+    def keep(self, offset: int, frame: bytes) -> None:
+        """Keep one event; beyond the limits nothing is kept and the subscription will resync."""
+        if self.has_overflowed:
+            return
+        self.events.append((offset, frame))
+        self.size_bytes += len(frame)
+        if len(self.events) > limits.HELD_EVENTS_MAX or self.size_bytes > limits.HELD_BYTES_MAX:
+            self.has_overflowed = True
+            self.events.clear()
+
+
+class HubRoom:
+    """The subscriptions of one room on this node."""
+
+    __slots__ = (
+        "_late",
+        "_live",
+        "_outgoing",
+        "_posts",
+        "_times",
+        "behind_at",
+        "epoch",
+        "held",
+        "is_repairing",
+        "key",
+        "keys",
+        "name",
+        "needs_member",
+        "offset",
+        "pending",
+        "seq",
+        "users",
+    )
+
+    def __init__(self, key: str, keys: RoomKeys, times: TimeTexts) -> None:
+        self.key = key
+        self.keys = keys
+        self.name = split_room_key(key)[1]
+        self.epoch: str | None = None
+        self.offset = 0
+        self.seq = 0
+        self.behind_at = 0
+        """Offset that an audit found ahead of ours; still behind it at the next one is a gap."""
+        self.is_repairing = False
+        self.pending: list[Entry] = []
+        self.held: dict[Subscriber, Hold] = {}
+        self.users: dict[str, int] = {}
+        self.needs_member: dict[Subscriber, bool] = {}
+        self._live: dict[Subscriber, None] = {}
+        self._late: dict[Subscriber, int] = {}
+        self._posts: tuple[Callable[[bytes], None], ...] | None = None
+        self._outgoing: list[bytes] = []
+        self._times = times
+
+    @property
+    def is_empty(self) -> bool:
+        """No subscription, and none on its way."""
+        return not self.users
+
+    def __contains__(self, subscriber: Subscriber) -> bool:
+        return subscriber in self.needs_member
+
+    def subscribers(self) -> list[Subscriber]:
+        """All with a subscription, held ones included."""
+        return list(self.needs_member)
+
+    def spoil_holds(self) -> None:
+        """Events may have been lost on the way: subscriptions that are held will resync."""
+        for hold in self.held.values():
+            hold.has_overflowed = True
+            hold.events.clear()
+
+    # --- subscriptions ------------------------------------------------------------------------
+
+    def hold(self, subscriber: Subscriber, *, needs_member: bool) -> Hold:
+        """Begin (or repeat) a subscription: from now on its events are kept."""
+        self.flush()
+        if subscriber not in self.needs_member:
+            self.users[subscriber.user] = self.users.get(subscriber.user, 0) + 1
+        self.needs_member[subscriber] = needs_member
+        was_late = subscriber in self._late
+        hold = Hold(
+            was_live=was_late or subscriber in self._live, reached=self._late.get(subscriber, 0)
+        )
+        previous = self.held.get(subscriber)
+        if previous is not None:
+            hold.was_live = previous.was_live
+            hold.reached = previous.reached
+            hold.events = previous.events
+            hold.size_bytes = previous.size_bytes
+            hold.has_overflowed = previous.has_overflowed
+        self._remove_from_groups(subscriber)
+        self.held[subscriber] = hold
+        return hold
+
+    def go_live(
+        self, subscriber: Subscriber, hold: Hold, *, epoch: str, offset: int, seq: int
+    ) -> bool:
+        """End the hold: post what is above the snapshot. False if only a resync can help."""
+        self.flush()
+        if self.held.get(subscriber) is not hold:
+            return True
+        del self.held[subscriber]
+        if hold.has_overflowed or epoch != (self.epoch or epoch):
+            return False
+        kept = [(at, frame) for at, frame in hold.events if at == 0 or at > offset]
+        offsets = [at for at, _frame in kept if at]
+        reached = offset + len(offsets)
+        if offsets and (offsets[0] != offset + 1 or offsets[-1] != reached):
+            return False
+        if self.epoch is None:
+            self.epoch, self.offset, self.seq = epoch, reached, max(self.seq, seq)
+        if kept:
+            subscriber.post(b"".join(frame for _at, frame in kept))
+        self._join(subscriber, reached)
+        return True
+
+    def abandon_hold(self, subscriber: Subscriber, hold: Hold) -> bool:
+        """The subscribe failed. A subscription that was live before goes on; True if it does."""
+        self.flush()
+        if self.held.get(subscriber) is not hold:
+            return subscriber in self.needs_member
+        del self.held[subscriber]
+        if not hold.was_live or hold.has_overflowed:
+            return False
+        kept = [frame for at, frame in hold.events if at == 0 or at > hold.reached]
+        if kept:
+            subscriber.post(b"".join(kept))
+        self._join(subscriber, hold.reached)
+        return True
+
+    def _join(self, subscriber: Subscriber, reached: int) -> None:
+        if reached > self.offset:
+            self._late[subscriber] = reached
+        else:
+            self._live[subscriber] = None
+            self._posts = None
+
+    def remove(self, subscriber: Subscriber) -> bool:
+        """Forget the subscriber; True if it was one."""
+        if self.needs_member.pop(subscriber, None) is None:
+            return False
+        self.flush()
+        self.held.pop(subscriber, None)
+        self._remove_from_groups(subscriber)
+        count = self.users[subscriber.user] - 1
+        if count:
+            self.users[subscriber.user] = count
+        else:
+            del self.users[subscriber.user]
+        return True
+
+    def _remove_from_groups(self, subscriber: Subscriber) -> None:
+        self._late.pop(subscriber, None)
+        if subscriber in self._live:
+            del self._live[subscriber]
+            self._posts = None
+
+    # --- events -------------------------------------------------------------------------------
+
+    def take(self, entry: Entry) -> bool:
+        """Take one event of this room's epoch; False if a gap lies before it (it is kept then)."""
+        if entry.offset == 0:
+            self._append(0, entry)
+            return True
+        if self.epoch is None:
+            # Nobody is live yet: every hold filters by its own snapshot.
+            self._append(entry.offset, entry)
+            return True
+        if self.is_repairing:
+            self.pending.append(entry)
+            return True
+        if entry.offset <= self.offset:
+            return True
+        if entry.offset != self.offset + 1:
+            self.pending.append(entry)
+            return False
+        self._append(entry.offset, entry)
+        return True
+
+    def _append(self, offset: int, entry: Entry) -> None:
+        frame = encode_text_frame(
+            event_frame(
+                entry.event, self.name, offset, entry.seq, entry.ms, entry.data, self._times
+            )
+        )
+        self._outgoing.append(frame)
+        for hold in self.held.values():
+            hold.keep(offset, frame)
+        if self._late:
+            self._post_late(offset, frame)
+        if offset:
+            self.seq = max(self.seq, entry.seq)
+            if self.epoch is not None:
+                self.offset = offset
+
+    def _post_late(self, offset: int, frame: bytes) -> None:
+        for subscriber, reached in list(self._late.items()):
+            if offset == 0 or offset > reached:
+                subscriber.post(frame)
+            if offset >= reached:
+                # From the next event on it is like everybody else; this one must not reach it
+                # with the group, so the group is flushed before it joins.
+                self.flush()
+                del self._late[subscriber]
+                self._live[subscriber] = None
+                self._posts = None
+
+    def flush(self) -> None:
+        """Post what has been taken to the live group: one joined send for each of them."""
+        outgoing = self._outgoing
+        if not outgoing:
+            return
+        self._outgoing = []
+        posts = self._posts
+        if posts is None:
+            posts = self._posts = tuple(subscriber.post for subscriber in self._live)
+        frames = outgoing[0] if len(outgoing) == 1 else b"".join(outgoing)
+        for post in posts:
+            post(frames)
+
+    def end_repair(self) -> list[Entry]:
+        """The gap is being filled: take events again; those that have waited, in order."""
+        self.is_repairing = False
+        waiting, self.pending = self.pending, []
+        return waiting

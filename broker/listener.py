@@ -1,0 +1,309 @@
+"""Accepting connections and keeping them together until they have ended.
+
+The nesting is the order of shutdown: keepalive around connections around accepting. When
+`stop_accepting` was called (or accepting failed) `run` goes on until the last connection has
+ended; the application ends them through their peers, `abort` ends what is left. New connections
+are taken in bounded bursts; above `connections_max` a WebSocket is answered 503, and above a
+little more even that is refused. When the process is out of file descriptors accepting pauses.
+
+Several processes may serve one port with `reuse_port`. What happens on a connection is in
+`wire_life`.
+"""
+
+from __future__ import annotations
+
+import errno
+import math
+import socket
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Final
+
+import structlog
+import trio
+
+from broker.keepalive import Keepalive
+from broker.outbox import Outbox
+from broker.wire import Application, Wire
+from broker.wire_life import WireLife
+from config import limits
+from config.metrics import Metrics
+from config.settings import Settings
+
+_ACCEPTS_PER_TURN: Final = 64
+_PAUSE_WHEN_EXHAUSTED: Final = 0.2
+_EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+# A name may stand for an IPv6 address on a machine that has none.
+_NO_SUCH_ADDRESS: Final = frozenset({errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT})
+_BACKLOG: Final = 4096  # a reconnect storm; the kernel cuts it to its own limit (somaxconn)
+_HEAD_TIMEOUT: Final = 10.0
+_UNOPENED_MAX: Final = 1024  # connections above the limit that are still told why, or health
+_DEFAULT_PORT: Final = 8765
+
+_logger: Final = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class ListenerOptions:
+    """Settings of a listener. Sizes in bytes, times in seconds; port 0 takes any free one."""
+
+    host: str = "127.0.0.1"
+    port: int = 0
+    reuse_port: bool = False
+    backlog: int = _BACKLOG
+    connections_max: int = 50_000
+    allowed_origins: tuple[str, ...] = ()
+    max_frame_bytes: int = 65_536
+    send_queue_bytes: int = 1024 * 1024
+    ping_interval: float = 25.0
+    pong_timeout: float = 8.0
+    head_timeout: float = _HEAD_TIMEOUT
+    close_timeout: float = limits.CLOSE_TIMEOUT
+
+    @classmethod
+    def from_settings(cls, settings: Settings, *, connections_max: int) -> ListenerOptions:
+        """What the variables say; several broker processes share the port."""
+        return cls(
+            host=settings.host,
+            port=_DEFAULT_PORT if settings.port is None else settings.port,
+            reuse_port=settings.broker_processes > 1,
+            connections_max=connections_max,
+            allowed_origins=settings.allowed_origins,
+            max_frame_bytes=settings.max_frame_bytes,
+            send_queue_bytes=settings.send_queue_bytes,
+            ping_interval=settings.ping_interval,
+            pong_timeout=settings.pong_timeout,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ListenerStatistics:
+    """A snapshot: `open` WebSockets, all `sockets`, `refused` for want of room, `lost` peers."""
+
+    open: int
+    sockets: int
+    refused: int
+    lost: int
+
+
+class Listener:
+    """Serves an application on one address; used once.
+
+    `await nursery.start(listener.run)` returns when connections are accepted.
+    """
+
+    def __init__(
+        self, *, application: Application, options: ListenerOptions, metrics: Metrics
+    ) -> None:
+        self._options = options
+        self._metrics = metrics
+        self.send_queue_bytes = options.send_queue_bytes
+        self.max_frame_bytes = options.max_frame_bytes
+        self.keepalive = Keepalive(
+            ping_interval=options.ping_interval,
+            pong_timeout=options.pong_timeout,
+            close_timeout=options.close_timeout,
+        )
+        self._life = WireLife(
+            application=application,
+            head_timeout=options.head_timeout,
+            max_frame_bytes=options.max_frame_bytes,
+            allowed_origins=options.allowed_origins,
+            refusal=self._refusal,
+            count_opened=self._count_opened,
+        )
+        self._connections: trio.Nursery | None = None
+        self._accepting: trio.CancelScope | None = None
+        self._is_accepting = False
+        self._wires: set[Wire] = set()
+        self._open = 0
+        self._refused = 0
+        self._all_ended: trio.Event | None = None
+        self.addresses: tuple[tuple[str, int], ...] = ()
+        """Where it listens: host and port."""
+
+    @property
+    def port(self) -> int:
+        """The port of the first address."""
+        return self.addresses[0][1]
+
+    def statistics(self) -> ListenerStatistics:
+        """How it stands now."""
+        return ListenerStatistics(self._open, len(self._wires), self._refused, self.keepalive.lost)
+
+    async def run(
+        self, *, task_status: trio.TaskStatus[Listener] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        """Serve until `stop_accepting` and the end of the last connection, or until cancelled.
+
+        Raises OSError if the address can not be had.
+        """
+        sockets = await open_listening_sockets(self._options)
+        try:
+            async with trio.open_nursery() as background:
+                background.start_soon(self.keepalive.run)
+                async with trio.open_nursery() as connections:
+                    self._connections = connections
+                    await self._accept_all(sockets, task_status)
+                background.cancel_scope.cancel()
+        finally:
+            _close_all(sockets)
+
+    def stop_accepting(self) -> None:
+        """Take no more connections: the port is closed, handshakes under way get 503."""
+        self._is_accepting = False
+        if self._accepting is not None:
+            self._accepting.cancel()
+
+    async def wait_closed(self, timeout: float = math.inf) -> int:
+        """Until no connection is left, for at most `timeout` seconds; how many are left."""
+        with trio.move_on_after(timeout):
+            await trio.lowlevel.checkpoint()
+            while self._wires:
+                if self._all_ended is None:
+                    self._all_ended = trio.Event()
+                await self._all_ended.wait()
+        return len(self._wires)
+
+    def abort(self) -> None:
+        """End every connection now, without a close frame."""
+        self.stop_accepting()
+        if self._connections is not None:
+            self._connections.cancel_scope.cancel()
+
+    # --- what outboxes need (OutboxContext, WireContext) --------------------------------------
+
+    def start_task(self, run: Callable[[], Awaitable[None]]) -> None:
+        """See `OutboxContext`."""
+        assert self._connections is not None
+        self._connections.start_soon(run)
+
+    def watch_closing(self, outbox: Outbox) -> None:
+        """See `OutboxContext`."""
+        self.keepalive.watch_closing(outbox)
+
+    def count_slow_consumer(self) -> None:
+        """See `OutboxContext`."""
+        self._metrics.slow_consumers.inc()
+
+    # --- accepting ----------------------------------------------------------------------------
+
+    async def _accept_all(
+        self, sockets: list[socket.socket], task_status: trio.TaskStatus[Listener]
+    ) -> None:
+        async with trio.open_nursery() as accepting:
+            self._accepting = accepting.cancel_scope
+            self._is_accepting = True
+            for listening in sockets:
+                accepting.start_soon(self._accept, listening)
+            self.addresses = tuple(listening.getsockname()[:2] for listening in sockets)
+            task_status.started(self)
+        self._is_accepting = False
+        _close_all(sockets)
+
+    async def _accept(self, listening: socket.socket) -> None:
+        while True:
+            await trio.lowlevel.wait_readable(listening)
+            for _ in range(_ACCEPTS_PER_TURN):
+                try:
+                    accepted, address = listening.accept()
+                except BlockingIOError:
+                    break
+                except OSError as error:
+                    if error.errno in _EXHAUSTED:
+                        _logger.warning("accepting_paused", reason=error.strerror)
+                        await trio.sleep(_PAUSE_WHEN_EXHAUSTED)
+                        break
+                    continue  # that one connection went away before it was taken
+                self._admit(accepted, address)
+
+    def _admit(self, accepted: socket.socket, address: tuple[str, int]) -> None:
+        if len(self._wires) >= self._options.connections_max + _UNOPENED_MAX:
+            self._refused += 1
+            accepted.close()
+            return
+        accepted.setblocking(False)
+        wire = Wire(accepted, self)
+        self._wires.add(wire)
+        assert self._connections is not None
+        self._connections.start_soon(self._run_connection, wire, address[0])
+
+    async def _run_connection(self, wire: Wire, remote_address: str) -> None:
+        code: int | None = None
+        try:
+            code = await self._life.run(wire, remote_address)
+        finally:
+            self._wires.discard(wire)
+            if wire.is_begun:
+                self._open -= 1
+                self._metrics.connections.dec()
+                self._metrics.connections_closed.labels(code=str(code or "cancelled")).inc()
+            if not self._wires and self._all_ended is not None:
+                self._all_ended.set()
+                self._all_ended = None
+
+    def _refusal(self) -> str | None:
+        if not self._is_accepting:
+            return "This server is stopping; connect again."
+        if self._open >= self._options.connections_max:
+            self._refused += 1
+            return "This server has no room for more connections."
+        return None
+
+    def _count_opened(self) -> None:
+        self._open += 1
+        self._metrics.connections.inc()
+        self._metrics.connections_opened.inc()
+
+
+async def open_listening_sockets(options: ListenerOptions) -> list[socket.socket]:
+    """Bound, listening, non-blocking sockets for every address of the host; raises OSError."""
+    found = await trio.socket.getaddrinfo(
+        options.host or None,
+        options.port,
+        type=socket.SOCK_STREAM,
+        flags=socket.AI_PASSIVE,
+    )
+    sockets: list[socket.socket] = []
+    problem: OSError | None = None
+    for family, kind, protocol, _, address in found:
+        port = sockets[0].getsockname()[1] if sockets else options.port
+        try:
+            listening = socket.socket(family, kind, protocol)
+            try:
+                _listen(listening, (address[0], port, *address[2:]), options)
+            except OSError:
+                listening.close()
+                raise
+        except OSError as error:
+            problem = problem or error
+            if error.errno not in _NO_SUCH_ADDRESS:
+                break
+        else:
+            sockets.append(listening)
+    if problem is not None and (not sockets or problem.errno not in _NO_SUCH_ADDRESS):
+        _close_all(sockets)
+        raise problem
+    return sockets
+
+
+def _listen(
+    listening: socket.socket, address: tuple[object, ...], options: ListenerOptions
+) -> None:
+    listening.setblocking(False)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    # Inherited by every accepted socket: frames are sent whole, nothing is gained by waiting.
+    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    if options.reuse_port:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    if listening.family == socket.AF_INET6:
+        listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+    listening.bind(address)
+    listening.listen(options.backlog)
+
+
+def _close_all(sockets: list[socket.socket]) -> None:
+    for one in sockets:
+        if one.fileno() >= 0:
+            trio.lowlevel.notify_closing(one)
+            one.close()

@@ -1,0 +1,154 @@
+"""The composition root of one broker process, and how it starts and stops.
+
+The nesting is the order of shutdown: storage outside, then the node, then what commands started,
+then the connections. SIGTERM or SIGINT drains; a second one stops at once. At the start both
+storages must answer once, since a database must never be served beside a Redis that does not
+belong to it.
+"""
+
+from __future__ import annotations
+
+import resource
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
+
+import structlog
+import trio
+
+from broker.application import BrokerApplication, guarded
+from broker.domain.access import AccessReader
+from broker.domain.identity import TokenVerifier
+from broker.domain.publishing import Publisher
+from broker.domain.seeding import Seeder
+from broker.listener import Listener, ListenerOptions
+from broker.node import Node
+from broker.protocol import errors
+from broker.protocol.events import TimeTexts
+from broker.services import Services
+from config import limits
+from config.metrics import Metrics, serve_metrics
+from config.settings import Settings
+from storage.errors import StorageUnavailable
+from storage.postgres.deployment import ensure_deployment
+from storage.postgres.pool import Database, open_database
+from storage.redis.store import RedisStore, open_store, require_deployment
+
+DESCRIPTORS_KEPT = 256
+"""File descriptors that are not connections: storages, logs, metrics, listening sockets."""
+
+
+async def serve_broker(settings: Settings, *, ready: Callable[[str], None]) -> None:
+    """Serve until SIGTERM or SIGINT, then drain. `ready` is called once with the URL.
+
+    Raises ConfigError if the storages do not belong together, OSError if the port is taken.
+    """
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        async with (
+            open_store(settings, name="parley-broker") as store,
+            open_database(settings.database_url, name="parley-broker") as db,
+            trio.open_nursery() as nursery,
+        ):
+            stopping = trio.Event()
+            nursery.start_soon(_watch_signals, signals, stopping, nursery.cancel_scope)
+            if await _wait_deployment(settings, store, db, stopping):
+                await _serve(settings, store, db, stopping, ready)
+            nursery.cancel_scope.cancel()
+
+
+async def _serve(
+    settings: Settings,
+    store: RedisStore,
+    db: Database,
+    stopping: trio.Event,
+    ready: Callable[[str], None],
+) -> None:
+    metrics = Metrics()
+    access = AccessReader(db)
+    seeder = Seeder(db, store.rooms)
+    node = Node(settings, store=store, db=db, access=access, seeder=seeder)
+    async with trio.open_nursery() as background, trio.open_nursery() as tasks:
+
+        def start(work: Callable[[], Awaitable[None]]) -> None:
+            tasks.start_soon(guarded(work))
+
+        services = Services(
+            settings=settings,
+            node=node,
+            store=store,
+            db=db,
+            verifier=TokenVerifier.from_settings(settings),
+            access=access,
+            seeder=seeder,
+            publisher=Publisher(store.rooms, access, seeder),
+            metrics=metrics,
+            times=TimeTexts(),
+            start=start,
+        )
+        application = BrokerApplication(services)
+        node.on_lease_lost = partial(application.disconnect_all, errors.BACKEND_UNAVAILABLE)
+        if settings.metrics_port:
+            await background.start(serve_metrics, metrics, settings.host, settings.metrics_port)
+        await background.start(node.run)
+        background.start_soon(application.run)
+        listener = Listener(
+            application=application,
+            options=ListenerOptions.from_settings(settings, connections_max=connections_max()),
+            metrics=metrics,
+        )
+        await background.start(listener.run)
+        ready(f"ws://{settings.host}:{listener.port}/v1/connect")
+        await stopping.wait()
+        await application.drain(listener, settings.drain_seconds)
+        await _leave(node, settings)
+        tasks.cancel_scope.cancel()
+        background.cancel_scope.cancel()
+
+
+async def _leave(node: Node, settings: Settings) -> None:
+    within = settings.drain_seconds * limits.DRAIN_RECONNECT_SHARE
+    linger = min(within + settings.presence_grace, limits.DRAIN_LINGER_MAX)
+    try:
+        await node.upkeep.flush()
+        await node.drain(linger)
+    except StorageUnavailable as error:
+        structlog.get_logger("broker").info("left without saying so", reason=str(error))
+
+
+def connections_max() -> int:
+    """As many as the process has file descriptors for; the soft limit is raised to the hard one."""
+    _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard == resource.RLIM_INFINITY:
+        hard = limits.CONNECTIONS_MAX + DESCRIPTORS_KEPT
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return max(1, min(limits.CONNECTIONS_MAX, hard - DESCRIPTORS_KEPT))
+
+
+async def _wait_deployment(
+    settings: Settings, store: RedisStore, db: Database, stopping: trio.Event
+) -> bool:
+    """Wait for both storages and check that they belong together; False if told to stop before."""
+    log = structlog.get_logger("broker")
+    told = ""
+    while not stopping.is_set():
+        try:
+            deployment = await ensure_deployment(db, settings.room_partitions)
+            await require_deployment(store.client, deployment)
+            return True
+        except StorageUnavailable as error:
+            if told != error.backend:
+                log.warning("waiting for storage", backend=error.backend, reason=error.reason)
+                told = error.backend
+            with trio.move_on_after(limits.REPAIR_RETRY_AFTER):
+                await stopping.wait()
+    return False
+
+
+async def _watch_signals(
+    signals: AsyncIterator[int], stopping: trio.Event, everything: trio.CancelScope
+) -> None:
+    """The first signal drains, the second stops at once."""
+    async for _ in signals:
+        if stopping.is_set():
+            everything.cancel()
+        stopping.set()

@@ -1,0 +1,245 @@
+"""One broker node: its incarnations, its inbox, its lease.
+
+The rules (mechanism: incarnation): a node's name is used once; only its owner creates its inbox,
+once. A missing inbox is the only sign of loss. When it is lost, or a partition has a new life,
+the node takes a new name, opens a new inbox, brings every room over from the position it has
+delivered, checks users and roles again, and only then reaps its former self, so that nobody is
+announced as gone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+from uuid import uuid4
+
+import structlog
+import trio
+
+from broker.delivery import Delivery
+from broker.domain.access import AccessReader
+from broker.domain.seeding import Seeder
+from broker.hub import Hub
+from broker.hub_room import HubRoom
+from broker.repairs import Repairer
+from broker.upkeep import Upkeep
+from config import limits
+from config.settings import Settings
+from storage.errors import StorageUnavailable
+from storage.postgres.pool import Database
+from storage.redis.blocking import open_blocking
+from storage.redis.nodes import read_inbox
+from storage.redis.store import RedisStore
+
+
+def _do_nothing() -> None:
+    """Nobody wants to know."""
+
+
+class Node:
+    """The node's tasks and the hub they serve."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        store: RedisStore,
+        db: Database,
+        access: AccessReader,
+        seeder: Seeder,
+        audit_interval: float = limits.AUDIT_INTERVAL,
+    ) -> None:
+        self.settings = settings
+        self.store = store
+        self.id = uuid4().hex[:12]
+        self.name = ""
+        """The present incarnation, as Redis knows it."""
+        self.on_lease_lost: Callable[[], None] = _do_nothing
+        """Called when the lease could not be renewed in time: nobody may be served on a guess."""
+        self._incarnation = 0
+        self._former: list[str] = []
+        self._changed: set[int] = set()
+        self._audit_interval = audit_interval
+        self._lease = settings.node_lease
+        self._scope = trio.CancelScope()
+        self._nursery: trio.Nursery | None = None
+        self._verifying: set[int] = set()
+        self.upkeep = Upkeep(
+            store.nodes, node_name=lambda: self.name, presence_grace=settings.presence_grace
+        )
+        self.hub = Hub(store.keys, wake_upkeep=self.upkeep.wake)
+        self.upkeep.attach(self.hub)
+        self.delivery = Delivery(self.hub, access, self)
+        self.repairer = Repairer(
+            hub=self.hub,
+            delivery=self.delivery,
+            rooms=store.rooms,
+            nodes=store.nodes,
+            seeder=seeder,
+            db=db,
+        )
+        store.lives.add_listener(self._note_new_life)
+        self._log = structlog.get_logger("broker.node").bind(node=self.id)
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Be a node until cancelled; started once the first inbox is open."""
+        async with trio.open_nursery() as nursery:
+            self._nursery = nursery
+            await self._incarnate()
+            nursery.start_soon(self.upkeep.run)
+            nursery.start_soon(self.upkeep.sweep_dead)
+            nursery.start_soon(self._audit)
+            task_status.started()
+            while True:
+                await self._serve_incarnation()
+                await self._incarnate()
+
+    async def drain(self, linger: float) -> None:
+        """Leave: the inbox ends now, the presence in `linger` seconds (whoever is back is not
+        announced). Raises StorageUnavailable; the lease then ends by itself."""
+        await self.store.nodes.drain_node(self.name, int(linger * 1000))
+
+    # --- incarnations -------------------------------------------------------------------------
+
+    async def _incarnate(self) -> None:
+        """Open a new inbox and bring everything over; repeats while storage is away."""
+        while True:
+            try:
+                await self._open_inbox()
+                changed, self._changed = self._changed, set()
+                try:
+                    await self.repairer.rejoin(self.name, changed)
+                    await self.upkeep.flush()
+                except BaseException:
+                    self._changed |= changed
+                    raise
+                await self._reap_former()
+                return
+            except StorageUnavailable as error:
+                self._log.info("waiting for storage", reason=str(error))
+                await trio.sleep(limits.REPAIR_RETRY_AFTER)
+
+    async def _open_inbox(self) -> None:
+        self._incarnation += 1
+        name = f"{self.id}.{self._incarnation}"
+        lease_ms = int(self._lease * 1000)
+        if not await self.store.nodes.open_node(name, lease_ms):
+            raise StorageUnavailable("redis", "not_done", f"the name {name} is taken")
+        if self.name:
+            self._former.append(self.name)
+        self.name = name
+        self._log.info("inbox open", name=name)
+
+    async def _reap_former(self) -> None:
+        while self._former:
+            while await self.store.nodes.reap(self._former[0], force=True) > 0:
+                pass
+            del self._former[0]
+
+    async def _serve_incarnation(self) -> None:
+        with trio.CancelScope() as self._scope:
+            if self._changed:
+                return
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._read_inbox, self.name)
+                nursery.start_soon(self._beat, self.name)
+
+    def _end_incarnation(self, reason: str) -> None:
+        self._log.warning("incarnation ends", name=self.name, reason=reason)
+        self._scope.cancel()
+
+    def _note_new_life(self, partition: int, _known: str, _life: str) -> None:
+        self._changed.add(partition)
+        self._end_incarnation(f"partition {partition} has a new life")
+
+    # --- tasks --------------------------------------------------------------------------------
+
+    async def _read_inbox(self, name: str) -> None:
+        cursor = "0-0"
+        block_ms = int(limits.INBOX_BLOCK * 1000)
+        while True:
+            try:
+                async with open_blocking(
+                    self.settings.redis_url, name=f"parley-inbox-{self.id}"
+                ) as connection:
+                    while True:
+                        cursor, entries = await read_inbox(connection, name, cursor, block_ms)
+                        if entries:
+                            self.delivery.deliver(entries)
+            except StorageUnavailable as error:
+                self._log.info("inbox cannot be read", reason=str(error))
+                await trio.sleep(limits.REPAIR_RETRY_AFTER)
+
+    async def _beat(self, name: str) -> None:
+        interval = self._lease / limits.HEARTBEATS_PER_LEASE
+        lease_ms = int(self._lease * 1000)
+        renewed_at = trio.current_time()
+        while True:
+            await trio.sleep(interval)
+            asked_at = trio.current_time()
+            try:
+                stale = await self.store.nodes.heartbeat(name, lease_ms)
+                if stale is None:
+                    self._end_incarnation("the inbox is lost")
+                elif stale:
+                    await self.store.lives.verify(self.store.client, stale)
+                renewed_at = asked_at
+            except StorageUnavailable as error:
+                self._log.info("heartbeat failed", reason=str(error))
+                if trio.current_time() - renewed_at > self._lease:
+                    self.on_lease_lost()
+
+    async def _audit(self) -> None:
+        while True:
+            await trio.sleep(self._audit_interval)
+            rooms = [r for r in self.hub.rooms.values() if r.epoch and not r.is_repairing]
+            try:
+                for start in range(0, len(rooms), limits.AUDIT_ROOMS):
+                    await self._audit_some(rooms[start : start + limits.AUDIT_ROOMS])
+            except StorageUnavailable as error:
+                self._log.info("audit failed", reason=str(error))
+
+    async def _audit_some(self, rooms: list[HubRoom]) -> None:
+        asked = [(room.key, room.epoch or "", room.offset) for room in rooms]
+        differing = {state.place: state for state in await self.store.nodes.audit(self.name, asked)}
+        for index, room in enumerate(rooms):
+            state = differing.get(index)
+            if state is None:
+                room.behind_at = 0
+            elif state.epoch and state.epoch != room.epoch:
+                self.request_verify(room.keys.partition)
+            elif not state.registered:
+                self.request_repair(room)
+            elif room.behind_at and room.offset < room.behind_at:
+                room.behind_at = 0
+                self.request_repair(room)
+            else:
+                room.behind_at = state.offset
+
+    # --- what delivery asks for ---------------------------------------------------------------
+
+    def request_repair(self, room: HubRoom) -> None:
+        """Fill the room's gap in a task of its own, unless that is under way."""
+        if room.is_repairing or self.hub.rooms.get(room.key) is not room:
+            return
+        room.is_repairing = True
+        self._log.info("gap", room=room.key, offset=room.offset)
+        self._start(self.repairer.repair, room, self.name)
+
+    def request_verify(self, partition: int) -> None:
+        """Ask whether the partition has a new life; if so, the listener ends the incarnation."""
+        if partition not in self._verifying:
+            self._verifying.add(partition)
+            self._start(self._verify, partition)
+
+    async def _verify(self, partition: int) -> None:
+        try:
+            await self.store.lives.verify(self.store.client, [partition])
+        except StorageUnavailable as error:
+            self._log.info("verification failed", partition=partition, reason=str(error))
+        finally:
+            self._verifying.discard(partition)
+
+    def _start(self, work: Callable[..., Awaitable[None]], *args: Any) -> None:
+        assert self._nursery is not None, "delivery runs inside run()"
+        self._nursery.start_soon(work, *args)

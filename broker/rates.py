@@ -1,0 +1,50 @@
+"""How much one connection may ask: token buckets, the count of refusals. Pure, time passed in."""
+
+from __future__ import annotations
+
+
+class TokenBucket:
+    """A steady rate with a burst. `now` is any clock that rises, in seconds."""
+
+    __slots__ = ("_at", "_burst", "_rate", "_tokens")
+
+    def __init__(self, rate: float, burst: float, now: float) -> None:
+        self._rate = rate
+        self._burst = burst
+        self._tokens = burst
+        self._at = now
+
+    def take(self, now: float) -> float:
+        """Take one token: 0 if it was there, else the seconds until the next."""
+        tokens = min(self._burst, self._tokens + (now - self._at) * self._rate)
+        self._at = now
+        if tokens >= 1:
+            self._tokens = tokens - 1
+            return 0.0
+        self._tokens = tokens
+        return (1 - tokens) / self._rate
+
+
+class RefusalCount:
+    """Refused frames within a sliding window, estimated from two fixed ones: two numbers."""
+
+    __slots__ = ("_before", "_current", "_limit", "_since", "_window")
+
+    def __init__(self, limit: int, window: float, now: float) -> None:
+        self._limit = limit
+        self._window = window
+        self._since = now
+        self._current = 0
+        self._before = 0
+
+    def add(self, now: float) -> bool:
+        """Count one; True if there were too many within the window."""
+        passed = now - self._since
+        if passed >= self._window:
+            self._before = self._current if passed < 2 * self._window else 0
+            self._current = 0
+            self._since = now
+            passed = 0.0
+        self._current += 1
+        share = self._before * (1 - passed / self._window)
+        return self._current + share >= self._limit

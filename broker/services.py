@@ -1,0 +1,35 @@
+"""What every connection of a broker shares; built once by the composition root, passed down."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from broker.domain.access import AccessReader
+from broker.domain.identity import TokenVerifier
+from broker.domain.publishing import Publisher
+from broker.domain.seeding import Seeder
+from broker.node import Node
+from broker.protocol.events import TimeTexts
+from config.metrics import Metrics
+from config.settings import Settings
+from storage.postgres.pool import Database
+from storage.redis.store import RedisStore
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """Everything a command may need."""
+
+    settings: Settings
+    node: Node
+    store: RedisStore
+    db: Database
+    verifier: TokenVerifier
+    access: AccessReader
+    seeder: Seeder
+    publisher: Publisher
+    metrics: Metrics
+    times: TimeTexts
+    start: Callable[[Callable[[], Awaitable[None]]], None]
+    """Run something in a task of the broker's, behind a barrier for bugs."""

@@ -1,0 +1,231 @@
+"""The `subscribe` command: register, resume, and go live without missing or repeating an event.
+
+The rules: everything that PostgreSQL must say is read before the script, but for the page of
+`history`, so that the hold is short. The hold begins in the synchronous section that queues the
+script. The reply is posted before the first event that is not in it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import msgspec
+import trio
+
+from broker.domain import roles
+from broker.domain.access import Access
+from broker.domain.history import PageQuery, load_page
+from broker.protocol import frames
+from broker.protocol.commands import Subscribe
+from broker.protocol.errors import ProtocolError
+from broker.protocol.events import event_body
+from broker.repairs import RESYNC_SENTENCE
+from broker.services import Services
+from config import limits
+from storage.postgres.access import UNREAD_MAX, read_unread
+from storage.redis.entries import parse_entry
+from storage.redis.keys import room_key
+from storage.redis.outcomes import Refusal, Registration, Resume, Snapshot
+
+if TYPE_CHECKING:
+    from broker.connection import Connection
+
+SUBSCRIBE_ATTEMPTS = 20
+"""Stale, cold, fenced and lost may follow each other; the command's deadline is the end."""
+
+FRAME_MARGIN = 16 * 1024
+"""Room for the rest of a reply beside its page or tail."""
+
+_encode = msgspec.json.Encoder().encode
+
+
+class _Counted(msgspec.Struct):
+    kind: str = "text"
+    seq: int = 0
+    sender: str | None = None
+
+
+_decode_counted = msgspec.json.Decoder(_Counted).decode
+
+
+@dataclass(frozen=True, slots=True)
+class Unread:
+    """Unread messages as far as they are archived."""
+
+    archived_offset: int
+    read_seq: int
+    count: int
+
+    def with_lag(self, lag: list[bytes], user: str) -> int:
+        """The count with what is not archived yet; at most `UNREAD_MAX`."""
+        count = self.count
+        for raw in lag:
+            entry = parse_entry(raw)
+            if entry.event == "message.created" and entry.seq > self.read_seq:
+                if entry.sender != user and _decode_counted(entry.data).kind != "system":
+                    count += 1
+            elif entry.event == "message.deleted":
+                deleted = _decode_counted(entry.data)
+                if deleted.seq > self.read_seq and deleted.sender != user:
+                    count -= 1
+        return max(0, min(count, UNREAD_MAX))
+
+
+class Subscribing:
+    """One `subscribe` of one connection."""
+
+    def __init__(self, connection: Connection, services: Services, command: Subscribe) -> None:
+        self._connection = connection
+        self._services = services
+        self._command = command
+        self._actor = connection.actor
+        self._user = connection.user
+        self._key = room_key(self._actor.project, command.room)
+
+    async def run(self) -> None:
+        """Answer the command. Raises ProtocolError and StorageUnavailable; nothing is left then."""
+        for _attempt in range(SUBSCRIBE_ATTEMPTS):
+            access = await self._read_access()
+            unread = await self._read_unread(access)
+            if self._connection.is_closed:
+                return
+            refusal = await self._try(access, unread)
+            if refusal is None:
+                return
+            await self._mend(refusal)
+        raise ProtocolError("unavailable", retry_after=limits.UNAVAILABLE_RETRY_AFTER)
+
+    async def _read_access(self) -> Access:
+        room = self._command.room
+        access = await self._services.access.read(self._actor.project, room, self._user)
+        access.require(roles.Action.READ, self._actor, room)
+        return access
+
+    async def _read_unread(self, access: Access) -> Unread | None:
+        if access.role is None:
+            return None
+        known = (await self._services.store.rooms.read_seqs(self._key, [self._user]))[0]
+        row = await read_unread(self._services.db, access.room_pk, self._user, known)
+        if row is None:
+            return None
+        return Unread(row["archived_offset"], max(known, row["read_seq"]), row["unread"])
+
+    async def _try(self, access: Access, unread: Unread | None) -> Refusal | None:
+        node = self._services.node
+        hub = node.hub
+        since = self._command.since
+        needs_member = (
+            roles.refusal(
+                roles.Action.READ,
+                kind=access.kind,
+                role=None,
+                capabilities=self._actor.capabilities_in(self._command.room),
+            )
+            is not None
+        )
+        needs_capability = not needs_member and access.role is None and access.kind != "public"
+        self._connection.note_subscription(self._key, rests_on_capability=needs_capability)
+        room, hold = hub.begin(self._key, self._connection, needs_member=needs_member)
+        try:
+            outcome = await self._services.store.rooms.subscribe(
+                self._key,
+                Registration(
+                    node.name,
+                    hub.next_gen(),
+                    self._user,
+                    hub.connection_count(self._key, self._user),
+                    access.version,
+                    unread.archived_offset if unread is not None else -1,
+                ),
+                Resume(since.epoch, since.offset) if since is not None else None,
+            )
+            if isinstance(outcome, Refusal):
+                hub.abandon(room, self._connection, hold)
+                return outcome
+            messages = await self._load_messages(access, outcome)
+        except BaseException:
+            hub.abandon(room, self._connection, hold)
+            raise
+        if self._connection.is_closed:
+            return None
+        self._connection.reply(
+            self._command.id, self._encode_reply(access, unread, outcome, messages)
+        )
+        if not room.go_live(
+            self._connection,
+            hold,
+            epoch=outcome.epoch,
+            offset=outcome.offset,
+            seq=outcome.seq,
+        ):
+            hub.remove(self._key, self._connection)
+            self._connection.end_subscription(self._key, "resync", RESYNC_SENTENCE)
+        return None
+
+    async def _load_messages(self, access: Access, snapshot: Snapshot) -> bytes:
+        count = self._command.history
+        recovered = self._command.since is not None and not snapshot.reason
+        if not count or recovered:
+            return b"[]"
+        # Nothing newer than the snapshot: the client gets that as events.
+        page = await load_page(
+            self._services.db,
+            self._services.store.rooms,
+            self._key,
+            room_pk=access.room_pk,
+            query=PageQuery(
+                limit=count,
+                before=snapshot.seq + 1,
+                bytes_max=limits.SERVER_FRAME_BYTES_MAX - FRAME_MARGIN,
+            ),
+            viewer=self._user,
+        )
+        return page.items
+
+    def _encode_reply(
+        self, access: Access, unread: Unread | None, snapshot: Snapshot, messages: bytes
+    ) -> bytes:
+        resumed = self._command.since is not None
+        read_seq = None
+        count = None
+        if unread is not None:
+            read_seq = max(unread.read_seq, snapshot.read_seq)
+            count = unread.with_lag(snapshot.lag, self._user)
+        head = _encode(
+            {
+                "room": self._command.room,
+                "epoch": snapshot.epoch,
+                "offset": snapshot.offset,
+                "seq": snapshot.seq,
+                "role": access.role,
+                "members_online": snapshot.online,
+                "unread": count,
+                "read_seq": read_seq,
+                "recovered": resumed and not snapshot.reason,
+                "reason": snapshot.reason or None,
+            }
+        )
+        times = self._services.times
+        entries = map(parse_entry, snapshot.tail)
+        events = frames.json_array(
+            event_body(e.event, e.offset, e.seq, e.ms, e.data, times) for e in entries
+        )
+        return b'%b,"events":%b,"messages":%b}' % (head[:-1], events, messages)
+
+    async def _mend(self, refusal: Refusal) -> None:
+        match refusal.kind:
+            case "cold":
+                await self._services.seeder.warm(self._key)
+            case "fenced":
+                rooms = self._services.store.rooms
+                await rooms.refence(rooms.keys.partition(self._key))
+            case "lost":
+                # The heartbeat will find out; until then the node's new name is waited for.
+                await trio.sleep(limits.REPAIR_RETRY_AFTER)
+            case "gone":
+                raise ProtocolError("room_not_found")
+            case "stale":
+                pass
+            case other:
+                raise AssertionError(f"subscribe knows no refusal {other!r}")

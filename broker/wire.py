@@ -1,0 +1,354 @@
+"""One WebSocket connection between its socket and the application.
+
+`Wire` is the stream under trio-websocket and the `Peer` that the application posts to. Every byte
+from the socket passes the frame walker first: complete text messages go straight to the receiver,
+in the reader's own task; the rest goes up to trio-websocket, and messages that it put together
+come back by `handle_passed_up`. Both ways keep one order.
+
+The rules: the receiver is called synchronously, only between `begin` and the end, and never after
+`disconnect`. An exception of the receiver closes this connection with 1011 and nothing else.
+The handshake, and who runs trio-websocket, are in `wire_life`; writing is in `outbox`.
+"""
+
+from __future__ import annotations
+
+import secrets
+import socket
+from collections.abc import Callable
+from typing import Final, Protocol
+
+import structlog
+import trio
+
+from broker.frame_walker import FrameWalker, Step
+from broker.handshake import Handshake
+from broker.keepalive import Keepalive
+from broker.outbox import Outbox, OutboxContext
+from broker.protocol import errors
+from broker.protocol.frames import encode_ping_frame
+
+_RECEIVE_BYTES: Final = 16 * 1024  # about 150 small frames: a turn of two milliseconds
+_UP_STEPS_PER_TURN: Final = 32  # each costs trio-websocket tens of microseconds
+_CONTROL_FRAMES_MAX: Final = 1000
+_CONTROL_SECONDS: Final = 10.0
+_PING: Final = encode_ping_frame()
+_ID_BYTES: Final = 8
+
+_logger: Final = structlog.get_logger(__name__)
+
+
+class Peer(Protocol):
+    """One WebSocket as the application sees it."""
+
+    id: str
+    handshake: Handshake
+
+    def post(self, frame: bytes) -> None:
+        """Send one whole WebSocket frame, or several joined ones; never blocks, never raises."""
+        ...
+
+    def disconnect(self, code: int, reason: str = "") -> None:
+        """Close after what is kept; later posts are dropped; bounded by the close timeout."""
+        ...
+
+    def pause(self) -> None:
+        """Stop reading from this connection (backpressure); the peer is not judged dead."""
+        ...
+
+    def resume(self) -> None:
+        """Read again."""
+        ...
+
+
+class Receiver(Protocol):
+    """What the application does with one connection."""
+
+    def handle_text(self, text: str) -> None:
+        """One complete text message, in order. Synchronous."""
+        ...
+
+    def handle_closed(self, code: int) -> None:
+        """The connection has ended; called exactly once. `code`: ours, the peer's, or 1006."""
+        ...
+
+
+class Application(Protocol):
+    """What a listener serves."""
+
+    def open_connection(self, peer: Peer) -> Receiver:
+        """A handshake has succeeded. The peer may be posted to at once."""
+        ...
+
+    def readiness(self) -> dict[str, object]:
+        """The body of /readyz; `ready` decides between 200 and 503."""
+        ...
+
+
+class WireContext(OutboxContext, Protocol):
+    """What all connections of a listener share."""
+
+    keepalive: Keepalive
+
+    @property
+    def max_frame_bytes(self) -> int:
+        """The largest message that a client may send."""
+        ...
+
+
+class Wire(Outbox, trio.abc.Stream):
+    """One connection; see the module. `heard_at` to `is_paused` belong to the keepalive."""
+
+    __slots__ = (
+        "_controls_since",
+        "_fault_code",
+        "_head",
+        "_is_deaf",
+        "_receiver",
+        "_resumed",
+        "_shared",
+        "_steps",
+        "_walker",
+        "due_tick",
+        "handshake",
+        "heard_at",
+        "id",
+        "is_paused",
+    )
+
+    def __init__(self, raw_socket: socket.socket, context: WireContext) -> None:
+        """Take over a connected, non-blocking socket."""
+        super().__init__(raw_socket, context)
+        self._shared = context
+        self._walker = FrameWalker(context.max_frame_bytes)
+        self._receiver: Receiver | None = None
+        self._resumed: trio.Event | None = None
+        self._steps: list[Step] | None = None
+        self._head = b""
+        self._is_deaf = False
+        self._fault_code: Callable[[], int | None] | None = None
+        self._controls_since = context.keepalive.now
+        self.id = secrets.token_hex(_ID_BYTES)
+        self.handshake = Handshake("", "")
+        self.heard_at = context.keepalive.now
+        self.due_tick = 0
+        self.is_paused = False
+
+    @property
+    def is_begun(self) -> bool:
+        """Whether the WebSocket was ever open for the application."""
+        return self._fault_code is not None
+
+    # --- before the WebSocket is open ---------------------------------------------------------
+
+    async def read_raw(self) -> bytes:
+        """Bytes as they come, past the walker; empty at the end. Raises BrokenResourceError."""
+        while True:
+            await trio.lowlevel.wait_readable(self._socket)
+            data = self._read()
+            if data is not None:
+                return data
+
+    def give_head(self, head: bytes, rest: bytes) -> None:
+        """trio-websocket reads `head` first; `rest` came after the true head and is walked."""
+        self._head = head
+        if rest:
+            self._steps = self._walker.walk(rest)
+
+    def begin(self, receiver: Receiver, fault_code: Callable[[], int | None]) -> None:
+        """The WebSocket is open: read on and hand messages to `receiver`.
+
+        `fault_code` tells with which code trio-websocket gave up on the peer's frames, if it did.
+        """
+        self._receiver = receiver
+        self._fault_code = fault_code
+        self._shared.keepalive.watch(self)
+        self._wake_reader()
+
+    # --- for the application ------------------------------------------------------------------
+
+    def pause(self) -> None:
+        """Stop reading; at most one turn of messages that were read already still comes."""
+        self.is_paused = not self.is_closing
+
+    def resume(self) -> None:
+        """Read again; the time of the pause counts as heard."""
+        self.is_paused = False
+        self.heard_at = self._shared.keepalive.now
+        self._wake_reader()
+
+    def disconnect(self, code: int, reason: str = "") -> None:
+        """See `Outbox.disconnect`; nothing is handed to the receiver any more."""
+        super().disconnect(code, reason)
+        self._is_deaf = True
+        if self.is_paused:
+            self.resume()  # or the peer's answer would never be read
+
+    # --- for the keepalive --------------------------------------------------------------------
+
+    def ping(self) -> None:
+        """Send a ping; its answer is just bytes that were heard."""
+        self.post(_PING)
+
+    def has_unread(self) -> bool:
+        """Whether bytes of the peer wait in the kernel."""
+        try:
+            return bool(self._socket.recv(1, socket.MSG_PEEK))
+        except OSError:
+            return False
+
+    def end(self, code: int | None = None, reason: str = "") -> None:
+        """See `Outbox.end`; wakes the reader, who sees a closed stream."""
+        super().end(code, reason)
+        self._shared.keepalive.forget(self)
+        self._wake_reader()
+
+    def finish(self, peer_code: int | None) -> int:
+        """The connection is over: close the socket and tell the receiver, once.
+
+        The code told is ours if we ended it, else the peer's, else 1006. Returns it.
+        """
+        self.end()
+        code = self.close_code or peer_code or errors.LOST
+        receiver, self._receiver = self._receiver, None
+        if receiver is not None:
+            try:
+                receiver.handle_closed(code)
+            except Exception:
+                _logger.exception("receiver_failed", connection=self.id)
+        return code
+
+    # --- for trio-websocket -------------------------------------------------------------------
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes:
+        """What trio-websocket is to see next; empty at the end of the stream.
+
+        May return more than `max_bytes`. Cancel-safe: nothing that was read is lost.
+        """
+        if self._head:
+            head, self._head = self._head, b""
+            await trio.lowlevel.checkpoint()
+            return head
+        while True:
+            await self._wait_turn()
+            if self.is_ended:
+                raise trio.ClosedResourceError
+            if self._steps is None:
+                await trio.lowlevel.wait_readable(self._socket)
+                if self.is_paused:
+                    continue
+                data = self._read()
+                if data is None:
+                    continue
+                if not data:
+                    return self._walker.end()
+                self.heard_at = self._shared.keepalive.now
+                self._steps = self._walker.walk(data)
+            else:
+                await trio.lowlevel.checkpoint()
+            upward = self._take_steps()
+            if upward:
+                return upward
+
+    async def handle_passed_up(self, message: str | bytes) -> None:
+        """A message that trio-websocket has put together out of what went up."""
+        await self._wait_turn()
+        # What came before the peer's close frame is handled even when the socket is gone.
+        if isinstance(message, str):
+            self._deliver(message)
+        else:
+            self.disconnect(errors.UNSUPPORTED_DATA)
+        self._walker.messages_up -= 1
+
+    async def aclose(self) -> None:
+        """Close in order: the close frame if there was none, what is kept, the peer's end.
+
+        Bounded by the close timeout. When cancelled the socket is closed at once.
+        """
+        if not self.is_ended:
+            fault = None if self._fault_code is None else self._fault_code()
+            if fault is not None:
+                super().disconnect(fault)
+            self._shared.watch_closing(self)
+            try:
+                await self._linger()
+            finally:
+                self.end()
+        await trio.lowlevel.checkpoint()
+
+    async def _linger(self) -> None:
+        # A socket closed with unread bytes resets the connection, and the peer would lose what
+        # it has not read yet. So read on until the peer ends, or `watch_closing` ends this.
+        try:
+            await self.wait_send_all_might_not_block()
+            if self.is_ended or self._walker.has_seen_close:
+                return
+            self._socket.shutdown(socket.SHUT_WR)
+            while self._read() != b"":
+                await trio.lowlevel.wait_readable(self._socket)
+        except (OSError, trio.ClosedResourceError, trio.BrokenResourceError):
+            return
+
+    async def _wait_turn(self) -> None:
+        """Until the receiver is there and the application wants more, or the socket is closed."""
+        while self._receiver is None or self.is_paused:
+            if self.is_ended:
+                raise trio.ClosedResourceError
+            if self._resumed is None:
+                self._resumed = trio.Event()
+            await self._resumed.wait()
+
+    def _wake_reader(self) -> None:
+        if self._resumed is not None:
+            self._resumed.set()
+            self._resumed = None
+
+    def _read(self) -> bytes | None:
+        """What has come; empty at the end of the stream, None if there is nothing yet."""
+        try:
+            return self._socket.recv(_RECEIVE_BYTES)
+        except BlockingIOError:
+            return None
+        except OSError as error:
+            raise trio.BrokenResourceError from error
+
+    def _take_steps(self) -> bytes:
+        """Hand over the messages that are whole; the bytes that go up now."""
+        steps = self._steps or []
+        upward: list[bytes] = []
+        taken = 0
+        for step in steps:
+            if isinstance(step, str):
+                if self.is_paused:
+                    break
+                self._deliver(step)
+            elif isinstance(step, bytes):
+                if len(upward) == _UP_STEPS_PER_TURN:
+                    break
+                upward.append(step)
+            else:
+                super().disconnect(step)  # what went up before is still to be handled
+            taken += 1
+        self._steps = None if taken == len(steps) else steps[taken:]
+        if self._walker.controls > _CONTROL_FRAMES_MAX:
+            self._judge_controls()
+        return b"".join(upward) if upward else b""
+
+    def _deliver(self, text: str) -> None:
+        if self._is_deaf or self._receiver is None:
+            return
+        try:
+            self._receiver.handle_text(text)
+        except Exception:
+            # The barrier of the connection: nothing that a client sends may end more than this.
+            _logger.exception("receiver_failed", connection=self.id)
+            self.disconnect(errors.INTERNAL_ERROR)
+
+    def _judge_controls(self) -> None:
+        now = self._shared.keepalive.now
+        if now - self._controls_since < _CONTROL_SECONDS:
+            self.disconnect(errors.TOO_MANY_FRAMES)
+        self._controls_since = now
+        self._walker.controls = 0
+
+    def _note_progress(self) -> None:
+        self.heard_at = self._shared.keepalive.now

@@ -1,0 +1,161 @@
+"""The life of one connection: request head, handshake, WebSocket, end.
+
+This is the only file that knows trio_websocket. It runs the handshake, answers ping and close,
+and puts fragments together; the `Wire` under it has handled what is usual before. One connection
+is one nursery and one barrier: whatever goes wrong in it ends this connection alone, with 1011.
+
+A handshake that trio-websocket refuses would leave us waiting for ever, so nothing reaches it
+that was not judged in `handshake`, and it has a deadline all the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+import structlog
+import trio
+import trio_websocket
+
+from broker.handshake import HEAD_BYTES_MAX, BadRequest, Welcome, judge, read_request
+from broker.health import HttpAnswer, text_answer
+from broker.protocol import errors
+from broker.wire import Application, Wire
+
+_END_OF_HEAD: Final = b"\r\n\r\n"
+_RETRY_AFTER: Final = (("Retry-After", "5"),)
+_FAULTS: Final = frozenset({errors.PROTOCOL_VIOLATION, errors.INVALID_TEXT})
+
+_logger: Final = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class WireLife:
+    """How connections of one listener live. `head_timeout` in seconds.
+
+    `refusal` says why no WebSocket is welcome now (None: they are); health is told regardless.
+    """
+
+    application: Application
+    head_timeout: float
+    max_frame_bytes: int
+    allowed_origins: tuple[str, ...]
+    refusal: Callable[[], str | None]
+    count_opened: Callable[[], None]
+
+    async def run(self, wire: Wire, remote_address: str) -> int:
+        """Serve one connection to its end. Returns the close code; raises only Cancelled."""
+        peer_code: int | None = None
+        try:
+            welcome = await self._greet(wire, remote_address)
+            if welcome is not None:
+                peer_code = await self._serve_websocket(wire, welcome)
+        except* (trio.BrokenResourceError, trio.ClosedResourceError):
+            pass  # lost
+        except* Exception:
+            _logger.exception("connection_failed", connection=wire.id)
+            wire.disconnect(errors.INTERNAL_ERROR)
+        finally:
+            code = wire.finish(peer_code)
+        return code
+
+    async def _greet(self, wire: Wire, remote_address: str) -> Welcome | None:
+        """Read and judge the request; None if it was answered, or nothing came."""
+        verdict: Welcome | HttpAnswer | None = None
+        with trio.move_on_after(self.head_timeout):
+            verdict = await self._judge_head(wire, remote_address)
+        if isinstance(verdict, HttpAnswer):
+            wire.post(verdict.data)
+            await wire.aclose()
+            return None
+        return verdict
+
+    async def _judge_head(self, wire: Wire, remote_address: str) -> Welcome | HttpAnswer | None:
+        data = b""
+        while _END_OF_HEAD not in data:
+            if len(data) > HEAD_BYTES_MAX:
+                return text_answer(431, f"A request head has at most {HEAD_BYTES_MAX} bytes.")
+            if data and not data[:1].isalpha():
+                return text_answer(400, "This is no HTTP request; TLS is not spoken here.")
+            chunk = await wire.read_raw()
+            if not chunk:
+                return None
+            data += chunk
+        head, _, rest = data.partition(_END_OF_HEAD)
+        try:
+            request = read_request(head + _END_OF_HEAD)
+        except BadRequest as error:
+            return text_answer(400, str(error))
+        verdict = judge(
+            request,
+            remote_address=remote_address,
+            allowed_origins=self.allowed_origins,
+            readiness=self.application.readiness,
+        )
+        if isinstance(verdict, HttpAnswer):
+            return verdict
+        refusal = self.refusal()
+        if refusal is not None:
+            return text_answer(503, refusal, _RETRY_AFTER)
+        wire.give_head(verdict.canonical, rest)
+        return verdict
+
+    async def _serve_websocket(self, wire: Wire, welcome: Welcome) -> int | None:
+        """Returns the close code that trio-websocket knows; None if it never opened."""
+        async with trio.open_nursery() as nursery:
+            with trio.move_on_after(self.head_timeout) as handshaking:
+                request = await trio_websocket.wrap_server_stream(
+                    nursery,
+                    wire,
+                    message_queue_size=1,
+                    max_message_size=self.max_frame_bytes,
+                    receive_buffer_size=None,
+                )
+                websocket = await request.accept(subprotocol=welcome.handshake.subprotocol)
+            if handshaking.cancelled_caught:
+                nursery.cancel_scope.cancel()
+                return None
+            wire.handshake = welcome.handshake
+            _forget_handshake(websocket)
+            wire.begin(self.application.open_connection(wire), lambda: _fault_of(websocket))
+            self.count_opened()
+            await _pass_messages(websocket, wire)
+            if wire.is_ended:
+                # The reader may wait for somebody to take a message: nobody will.
+                nursery.cancel_scope.cancel()
+        closed = websocket.closed
+        return None if closed is None else int(closed.code)
+
+
+async def _pass_messages(websocket: trio_websocket.WebSocketConnection, wire: Wire) -> None:
+    """Hand on what trio-websocket puts together, until it has closed."""
+    try:
+        while True:
+            await wire.handle_passed_up(await websocket.get_message())
+    except (trio_websocket.ConnectionClosed, trio.ClosedResourceError):
+        return
+
+
+class _NoHandshake:
+    """Stands for a handshake that is over, in every connection."""
+
+    __slots__ = ()
+
+    def events(self) -> tuple[()]:
+        """Nothing more comes of it."""
+        return ()
+
+
+_NO_HANDSHAKE: Final = _NoHandshake()
+
+
+def _forget_handshake(websocket: trio_websocket.WebSocketConnection) -> None:
+    # What was needed to speak HTTP would stay for the connection's life: a fifth of its memory.
+    websocket._wsproto.handshake = _NO_HANDSHAKE
+
+
+def _fault_of(websocket: trio_websocket.WebSocketConnection) -> int | None:
+    """Why trio-websocket gave up on the peer's frames: it sends no close frame itself then."""
+    closed = websocket.closed
+    return int(closed.code) if closed is not None and closed.code in _FAULTS else None

@@ -1,0 +1,192 @@
+"""Limits that are not variables: every queue, loop, wait and size has one, with its reason.
+
+Law of this file: constants only, grouped by the package that uses them; units last in the name,
+durations in seconds (no unit in the name), sizes in bytes or in what the name counts. What an
+operator may want to change is a variable in `settings` instead. Nothing here is computed from
+settings; where two limits depend on each other, the comment says so.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+# --- the whole product ------------------------------------------------------------------------
+
+# How long a command to Redis or PostgreSQL may take before it counts as lost (outcome unknown).
+# Clients give up on a reply after 5 to 10 s; an answer "unavailable" must come before that.
+COMMAND_TIMEOUT: Final = 3.0
+# How long opening a connection to either may take; a dead address must not eat a client's patience.
+CONNECT_TIMEOUT: Final = 2.0
+# First and longest pause between attempts to connect again. Jittered, so that all processes of a
+# deployment do not come back in the same instant; short enough to be back within seconds.
+RECONNECT_DELAY_MIN: Final = 0.05
+RECONNECT_DELAY_MAX: Final = 2.0
+
+# --- storage.redis ----------------------------------------------------------------------------
+
+# A resume longer than this is answered `recovered: false`; reloading a page is cheaper for both
+# sides than replaying it, and one script call must not hold Redis for longer than a millisecond.
+RESUME_EVENTS_MAX: Final = 500
+# The same in bytes. Below the frame limit with room for the rest of the reply, and at most half
+# of the default SEND_QUEUE_BYTES: a resume must never make its own connection a slow consumer.
+RESUME_BYTES_MAX: Final = 512 * 1024
+# Entries an inbox may hold. A node reads its inbox at once; this many unread ones mean that it is
+# dead or stopped. The inbox is unlinked as a whole, never trimmed: a missing inbox is the sign
+# of loss that the node looks for.
+INBOX_LENGTH_MAX: Final = 100_000
+# After a new life (fence), rooms that had an earlier one wait this long before they are seeded,
+# so that every node can report the highest numbers it has seen.
+FENCE_WAIT: Final = 2.0
+# How long the reported floors are kept; longer than any node needs to notice a fence.
+FLOORS_TTL: Final = 600.0
+
+# --- broker -----------------------------------------------------------------------------------
+
+# No server frame exceeds this: popular clients refuse messages above 1 MiB.
+SERVER_FRAME_BYTES_MAX: Final = 768 * 1024
+# How long a connection that we end may take to send what is kept and answer the close frame.
+CLOSE_TIMEOUT: Final = 2.0
+# A node's heartbeat renews its lease this many times within one NODE_LEASE: two may fail.
+HEARTBEATS_PER_LEASE: Final = 3
+# Every so often a node asks Redis whether it is registered and up to date in all of its rooms,
+# so that no lost entry stays silent because no later event came.
+AUDIT_INTERVAL: Final = 10.0
+# Rooms in one audit call: about a millisecond of Redis.
+AUDIT_ROOMS: Final = 200
+# A token may end this much before its connection does: time for a client to send `refresh`.
+TOKEN_EXPIRY_GRACE: Final = 25.0
+# Longest token that is looked at. A real one is below 2 KiB; capabilities for many rooms make it
+# longer; everything else is somebody's attempt to make us compute.
+TOKEN_BYTES_MAX: Final = 16 * 1024
+# Clocks of two machines may differ by this much when `exp`, `iat` and `nbf` are judged.
+TOKEN_LEEWAY: Final = 5.0
+# Capabilities are checked for each token: bounded work.
+TOKEN_ROOMS_MAX: Final = 1000
+# The longest life of a minted token: ten years. Longer ones are a mistake of units.
+TOKEN_TTL_MAX: Final = 3650 * 86_400.0
+# A JWT secret below this many bytes can be guessed offline from any token (RFC 7518 section 3.2).
+JWT_SECRET_BYTES_MIN: Final = 32
+
+# --- config -----------------------------------------------------------------------------------
+
+# The metrics page is small and asked for by one scraper: few at once, little patience.
+METRICS_REQUEST_BYTES_MAX: Final = 8 * 1024
+METRICS_REQUEST_TIMEOUT: Final = 5.0
+METRICS_CONNECTIONS_MAX: Final = 32
+
+# --- parley -----------------------------------------------------------------------------------
+
+# How long `parley broker` waits for its children beyond their own DRAIN_SECONDS before it ends
+# them the hard way.
+CHILD_STOP_EXTRA: Final = 5.0
+
+# --- storage.redis: the transport -------------------------------------------------------------
+
+# Commands of one connection that wait for their answer. At 10 microseconds of Redis each this is
+# a second of work; more would only wait for a deadline that it cannot meet.
+REDIS_UNANSWERED_MAX: Final = 100_000
+# Bytes of commands that the kernel has not taken yet. They pile up only while Redis does not read,
+# and then refusing at once is kinder than holding a client's message until the deadline.
+REDIS_UNSENT_BYTES_MAX: Final = 64 * 1024 * 1024
+# Most bytes taken from the socket at a time, and the size of each connection's buffer: one system
+# call for hundreds of replies, yet few enough that others get their turn within some milliseconds.
+REDIS_RECEIVE_BYTES: Final = 128 * 1024
+# How often the oldest unanswered command is looked at: a deadline is met to within this.
+REDIS_WATCHDOG_INTERVAL: Final = 0.1
+# An overdue command gets this much more, so that a reply which arrived while this process itself
+# was stopped or starved is read before the connection is judged.
+REDIS_WATCHDOG_GRACE: Final = 0.05
+# A connection lost sooner than this after it was opened counts as one more failure, or a server
+# that accepts and then refuses everything would be called upon without a pause.
+REDIS_STABLE_AFTER: Final = 1.0
+# How long `prepare` (loading the scripts, verifying the lives) may take on a new connection.
+REDIS_PREPARE_TIMEOUT: Final = 10.0
+# TCP keepalive for connections with nothing to say: a dead peer is noticed after about 20 s.
+REDIS_KEEPALIVE_IDLE: Final = 10
+REDIS_KEEPALIVE_INTERVAL: Final = 3
+REDIS_KEEPALIVE_PROBES: Final = 3
+
+# --- broker.domain ----------------------------------------------------------------------------
+
+# How long warming a room may take, a fence's wait (2 s) included; clients wait 5 to 10 s.
+SEED_DEADLINE: Final = 5.0
+# How long a publish may take with all its repairs; then the client is told `unavailable`.
+PUBLISH_DEADLINE: Final = 6.0
+# What clients are told to wait after `unavailable` and `overloaded`, in seconds.
+UNAVAILABLE_RETRY_AFTER: Final = 1.0
+OVERLOADED_RETRY_AFTER: Final = 5.0
+# Size of the archive backlog over all partitions. The events lie in Redis twice (log and archive),
+# so this is up to 8 GiB of its memory while PostgreSQL is away.
+ARCHIVE_BACKLOG_BYTES: Final = 4 * 1024 * 1024 * 1024
+
+# --- broker: hub and node ---------------------------------------------------------------------
+
+# Events kept for a subscription while its script is on its way (one Redis round trip). More than
+# this and the client resyncs, which costs less than the memory of thousands of held rooms.
+HELD_EVENTS_MAX: Final = 1000
+HELD_BYTES_MAX: Final = 1024 * 1024
+# Events that wait while a gap is filled; beyond it the room resyncs.
+PENDING_EVENTS_MAX: Final = 5000
+# How often a node looks for nodes whose lease has ended: with a lease of 15 s no presence outlives
+# its node by 20 s.
+SWEEP_INTERVAL: Final = 2.0
+# Leaves and falls of presence sent in one go; the rest goes with the next.
+UPKEEP_BATCH: Final = 200
+# How long an inbox read waits in Redis; also how soon a stopped reader notices a new incarnation.
+INBOX_BLOCK: Final = 5.0
+# Commands of one connection that wait for earlier ones of the same room or for authentication;
+# at this many its socket is not read any more, and below half of it again.
+COMMANDS_WAITING_MAX: Final = 256
+# Rates: how many frames a connection may send at once beyond the steady rate, in seconds' worth
+# (RATE_MESSAGES_PER_SECOND 50 gives a burst of 100), and what other frames are allowed.
+RATE_BURST_SECONDS: Final = 2.0
+RATE_OTHER_FACTOR: Final = 10
+# So many refused frames in so many seconds end a connection with 4529.
+RATE_REFUSED_MAX: Final = 1000
+RATE_REFUSED_SECONDS: Final = 10.0
+# How long one slow command (subscribe, history) may take before `unavailable`.
+SLOW_COMMAND_DEADLINE: Final = 8.0
+# How often deadlines of connections (authentication, token expiry) are looked at.
+TICK_INTERVAL: Final = 1.0
+# Part of DRAIN_SECONDS that clients get to reconnect elsewhere; the rest is for answers and closes.
+DRAIN_RECONNECT_SHARE: Final = 0.5
+# A drained node's presence outlives it by at most this, whatever DRAIN_SECONDS is.
+DRAIN_LINGER_MAX: Final = 15.0
+
+# --- api --------------------------------------------------------------------------------------
+
+# A key that was good is believed for so long, so that a busy backend costs no query a request;
+# a revoked one works for at most this much longer.
+API_KEY_CACHE_TTL: Final = 1.0
+# Keys remembered at once; beyond it all are asked for again.
+API_KEYS_CACHED_MAX: Final = 1000
+# Longest key that is looked at; ours have 50 bytes.
+API_KEY_BYTES_MAX: Final = 256
+# Largest request body: a hundred usual messages in one call.
+API_BODY_BYTES_MAX: Final = 2 * 1024 * 1024
+# How long a client may take to send its body, or to take an answer.
+API_BODY_TIMEOUT: Final = 20.0
+API_RESPONSE_TIMEOUT: Final = 60.0
+# A connection without a request is closed after this; above what proxies keep theirs (60 s), so
+# that it is the proxy that closes and no request meets a closing connection.
+API_KEEP_ALIVE: Final = 75.0
+# Head of a request: paths and queries are short, a token has up to TOKEN_BYTES_MAX.
+API_HEAD_BYTES_MAX: Final = 32 * 1024
+# A cursor page over REST ends early beyond this; only pages of the largest messages do.
+API_PAGE_BYTES_MAX: Final = 4 * 1024 * 1024
+# Buckets of rate-limited users that are kept; the one unused for longest goes first.
+API_RATES_MAX: Final = 20_000
+# How long /readyz waits for Redis and PostgreSQL.
+API_PROBE_TIMEOUT: Final = 1.0
+# Pause between attempts to reach both at the start.
+API_START_RETRY: Final = 0.5
+# An announcement this old was left behind by whoever committed it; the archiver makes it then, and
+# looks this often.
+ANNOUNCE_LATE_AFTER: Final = 1.0
+ANNOUNCE_BATCH: Final = 500
+# Rooms that are registered again at the same time after a lost inbox: enough to fill the pipeline.
+REPAIRS_AT_ONCE: Final = 64
+# Pause of a repair while Redis is away.
+REPAIR_RETRY_AFTER: Final = 0.25
+# WebSockets of one process. Beyond it memory and the time to drain grow, not the work done.
+CONNECTIONS_MAX: Final = 50_000

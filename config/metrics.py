@@ -1,0 +1,175 @@
+"""Metrics: what a process counts, and the page that Prometheus reads.
+
+A composition root builds one `Metrics` and passes it down; nothing here is global, so two brokers
+in one test do not share a counter. An attribute is a prometheus object; labels are few and
+bounded: never a room, a user or a connection. A process type leaves what it does not use at zero.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Final
+
+import trio
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.gc_collector import GCCollector
+from prometheus_client.process_collector import ProcessCollector
+
+from config import limits
+from config.errors import ConfigError
+
+# Seconds. A publish takes half a millisecond; whoever waits for ten seconds has gone.
+_LATENCY_BUCKETS: Final = (
+    0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0,
+)  # fmt: skip
+_BATCH_BUCKETS: Final = (1, 10, 50, 100, 500, 1000, 5000, 10_000)
+_CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
+
+
+class Metrics:
+    """The counters, gauges and histograms of one process, in a registry of their own."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
+        GCCollector(registry=self.registry)
+        self._add_broker()
+        self._add_storage()
+        self._add_archiver()
+        self._add_api()
+
+    def _add_broker(self) -> None:
+        gauge, counter = self._gauge, self._counter
+        self.connections = gauge("connections", "Open WebSocket connections.")
+        self.connections_opened = counter("connections_opened", "Connections ever opened.")
+        self.connections_closed = counter(
+            "connections_closed", "Connections ended, by close code.", "code"
+        )
+        self.subscriptions = gauge("subscriptions", "Live subscriptions of this node.")
+        self.rooms = gauge("rooms", "Rooms with a subscription on this node.")
+        self.commands = counter("commands", "Frames handled, by type and outcome.", "type", "code")
+        self.events_received = counter("events_received", "Events read from this node's inbox.")
+        self.deliveries = counter("deliveries", "Events posted to connections.")
+        self.sent_bytes = counter("sent_bytes", "Bytes handed to sockets.")
+        self.slow_consumers = counter("slow_consumers", "Connections closed with 4508.")
+        self.gaps = counter("gaps", "Missing events found, by what became of it.", "outcome")
+        self.incarnations = counter("incarnations", "Times this node had to take a new id.")
+        self.publish_seconds = self._histogram(
+            "publish_seconds", "From the frame to its reply, in seconds."
+        )
+
+    def _add_storage(self) -> None:
+        gauge, counter = self._gauge, self._counter
+        self.redis_connected = gauge("redis_connected", "1 while Redis answers.")
+        self.redis_connects = counter("redis_connects", "Connections opened to Redis.")
+        self.redis_failures = counter("redis_failures", "Commands lost, by outcome.", "outcome")
+        self.postgres_failures = counter(
+            "postgres_failures", "Statements lost, by outcome.", "outcome"
+        )
+        self.fences = counter("fences", "New lives of a partition that this process saw.")
+        self.seeds = counter("seeds", "Cold rooms seeded.")
+
+    def _add_archiver(self) -> None:
+        gauge, counter = self._gauge, self._counter
+        self.archived_events = counter("archived_events", "Events written to PostgreSQL.")
+        self.archive_batches = counter("archive_batches", "Flushes, by outcome.", "outcome")
+        self.archive_batch_events = self._histogram(
+            "archive_batch_events", "Events in a flush.", _BATCH_BUCKETS
+        )
+        self.archive_batch_seconds = self._histogram(
+            "archive_batch_seconds", "Duration of a flush in seconds."
+        )
+        self.archive_backlog = gauge("archive_backlog", "Events not archived yet.", "partition")
+        self.dead_letters = counter("dead_letters", "Events that PostgreSQL refused for good.")
+        self.announcements = counter("announcements", "Late announcements made.", "outcome")
+
+    def _add_api(self) -> None:
+        self.requests = self._counter(
+            "requests", "REST requests, by route and status.", "method", "route", "status"
+        )
+        self.request_seconds = self._histogram(
+            "request_seconds", "Duration of REST requests in seconds."
+        )
+
+    def render(self) -> bytes:
+        """Return the page in Prometheus' text format."""
+        return generate_latest(self.registry)
+
+    def _counter(self, name: str, text: str, *labels: str) -> Counter:
+        return Counter(f"parley_{name}", text, labels, registry=self.registry)
+
+    def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
+        return Gauge(f"parley_{name}", text, labels, registry=self.registry)
+
+    def _histogram(
+        self, name: str, text: str, buckets: tuple[float, ...] = _LATENCY_BUCKETS
+    ) -> Histogram:
+        return Histogram(f"parley_{name}", text, buckets=buckets, registry=self.registry)
+
+
+async def serve_metrics(
+    metrics: Metrics,
+    host: str,
+    port: int,
+    *,
+    task_status: trio.TaskStatus[int] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Serve `GET /metrics` until cancelled; reports the port (useful when `port` is 0).
+
+    A composition root calls it only if METRICS_PORT is not 0. Raises ConfigError if the port can
+    not be had. Nothing that a client of the page does can raise out of here.
+    """
+    try:
+        listeners = await trio.open_tcp_listeners(port, host=host)
+    except OSError as error:
+        raise ConfigError(f"METRICS_PORT: can not listen on {host}:{port}: {error}") from None
+    async with trio.open_nursery() as nursery:
+        limiter = trio.CapacityLimiter(limits.METRICS_CONNECTIONS_MAX)
+        await nursery.start(
+            trio.serve_listeners, partial(_handle_connection, metrics, limiter), listeners
+        )
+        task_status.started(listeners[0].socket.getsockname()[1])
+
+
+async def _handle_connection(
+    metrics: Metrics, limiter: trio.CapacityLimiter, stream: trio.SocketStream
+) -> None:
+    try:
+        with trio.move_on_after(limits.METRICS_REQUEST_TIMEOUT):
+            async with limiter:
+                await stream.send_all(_answer(metrics, await _read_head(stream)))
+                await stream.send_eof()
+    except (trio.BrokenResourceError, trio.ClosedResourceError):
+        pass
+    finally:
+        await trio.aclose_forcefully(stream)
+
+
+async def _read_head(stream: trio.SocketStream) -> bytes:
+    """Return the request up to its empty line, or as much as came or is allowed."""
+    head = bytearray()
+    while b"\r\n\r\n" not in head and len(head) < limits.METRICS_REQUEST_BYTES_MAX:
+        chunk = await stream.receive_some()
+        if not chunk:
+            break
+        head += chunk
+    return bytes(head)
+
+
+def _answer(metrics: Metrics, head: bytes) -> bytes:
+    method, _, rest = head.partition(b"\r\n")[0].partition(b" ")
+    path = rest.partition(b" ")[0].partition(b"?")[0]
+    if path != b"/metrics":
+        status, body = "404 Not Found", b"the metrics are at /metrics\n"
+    elif method not in (b"GET", b"HEAD"):
+        status, body = "405 Method Not Allowed", b"only GET\n"
+    else:
+        status, body = "200 OK", metrics.render()
+    lines = (
+        f"HTTP/1.1 {status}",
+        f"Content-Type: {_CONTENT_TYPE}",
+        f"Content-Length: {len(body)}",
+        "Connection: close",
+    )
+    text = "\r\n".join(lines).encode() + b"\r\n\r\n"
+    return text if method == b"HEAD" else text + body

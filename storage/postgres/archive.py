@@ -1,0 +1,210 @@
+"""Writes batches of the archive stream into PostgreSQL (mechanism: archive in order).
+
+The law, for one partition:
+- One writer at a time: `lock_partition` comes first in the transaction that writes, before the
+  batch is read from Redis, so no two writers ever hold the same events.
+- Idempotent and in order: the rooms' rows are locked, events up to `archived_offset` of the
+  room's epoch are skipped, and the watermark moves in the same transaction. Whatever crashes is
+  simply done again.
+- An event is taken only if its epoch is the room's, or its offset is at most the base of the
+  room's numbering; anything else comes from a life that lost its place and becomes a dead letter
+  with an alarm. Nothing is skipped in silence.
+- Only a row that PostgreSQL refuses for its values becomes a dead letter otherwise; every other
+  error means that nothing was written and the batch stays where it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from storage.postgres.archive_plan import DeadLetter, Incoming, Plan, plan_batch
+from storage.postgres.archive_rows import (
+    apply_changes,
+    apply_reactions,
+    count_replies,
+    insert_messages,
+    mark_senders,
+)
+from storage.redis.entries import Entry
+from storage.redis.keys import split_room_key
+
+if TYPE_CHECKING:
+    import asyncpg
+
+# First half of the advisory lock's key, the second is the partition: "arch" as a number.
+_ARCHIVE_LOCK: Final = 0x6172_6368
+
+_LOCK_PARTITION: Final = "SELECT pg_try_advisory_xact_lock($1::int, $2::int)"
+# In the order of pk, as everybody who locks several rooms does it: no deadlocks.
+_LOCK_ROOMS: Final = """
+SELECT r.pk, r.project || '/' || r.id AS room, r.epoch, r.base_offset, r.archived_offset, r.seq
+FROM unnest($1::text[], $2::text[]) AS v(project, id)
+JOIN rooms r ON r.project = v.project AND r.id = v.id
+ORDER BY r.pk
+FOR NO KEY UPDATE OF r
+"""
+_MOVE_ROOMS: Final = """
+UPDATE rooms r
+SET archived_offset = v.archived_offset, seq = v.seq,
+    last_message_at = greatest(r.last_message_at, v.last_message_at)
+FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::timestamptz[])
+     AS v(pk, archived_offset, seq, last_message_at)
+WHERE r.pk = v.pk
+"""
+_KEEP_DEAD: Final = """
+INSERT INTO dead_letters (room, epoch, event_offset, seq, event, entry, reason)
+SELECT * FROM unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[], $5::text[], $6::bytea[],
+                     $7::text[])
+ON CONFLICT (room, epoch, event_offset) DO NOTHING
+"""
+REASON_CHARACTERS_MAX: Final = 500
+INTEGER_MAX: Final = 2**63 - 1
+
+
+@dataclass(slots=True)
+class BatchResult:
+    """What a batch has done, to be believed after its commit only."""
+
+    rooms: list[tuple[str, int]] = field(default_factory=list)
+    """(R, archived offset) of every room of the batch that PostgreSQL knows."""
+    accepted: int = 0
+    repeated: int = 0
+    """Events that were archived before."""
+    dead: list[DeadLetter] = field(default_factory=list)
+    gaps: list[tuple[str, int, int]] = field(default_factory=list)
+    """(R, offset expected, offset found): events that never reached the archive stream."""
+
+
+@dataclass(slots=True)
+class _Room:
+    """A locked row of `rooms` while a batch is being applied."""
+
+    pk: int
+    epoch: str | None
+    base_offset: int
+    archived_offset: int
+    seq: int
+    is_moved: bool = False
+
+
+async def lock_partition(connection: asyncpg.Connection, partition: int) -> bool:
+    """Become the partition's only writer until the transaction ends; False if another is."""
+    return bool(await connection.fetchval(_LOCK_PARTITION, _ARCHIVE_LOCK, partition))
+
+
+async def write_batch(connection: asyncpg.Connection, events: Sequence[Incoming]) -> BatchResult:
+    """Apply events, in stream order, inside the transaction that holds the partition's lock.
+
+    Raises asyncpg's errors; then nothing of the batch must be acknowledged.
+    """
+    result = BatchResult()
+    rooms = await _lock_rooms(connection, events)
+    plan = plan_batch(_accept(events, rooms, result))
+    result.dead.extend(plan.dead)
+    await _write(connection, plan, result)
+    await _move_rooms(connection, rooms, plan)
+    await _keep_dead(connection, result.dead)
+    result.rooms = [(key, room.archived_offset) for key, room in rooms.items()]
+    return result
+
+
+async def _lock_rooms(
+    connection: asyncpg.Connection, events: Sequence[Incoming]
+) -> dict[str, _Room]:
+    # A key with a NUL would make PostgreSQL refuse the whole statement; no such room exists.
+    keys = {event.entry.room: None for event in events if "\0" not in event.entry.room}
+    pairs = [split_room_key(key) for key in keys]
+    rows = await connection.fetch(_LOCK_ROOMS, [p for p, _ in pairs], [room for _, room in pairs])
+    return {
+        row["room"]: _Room(
+            row["pk"], row["epoch"], row["base_offset"], row["archived_offset"], row["seq"]
+        )
+        for row in rows
+    }
+
+
+def _accept(
+    events: Sequence[Incoming], rooms: dict[str, _Room], result: BatchResult
+) -> list[tuple[int, Incoming]]:
+    """Judge each event against its room, whose watermark moves along."""
+    accepted: list[tuple[int, Incoming]] = []
+    for event in events:
+        entry = event.entry
+        room = rooms.get(entry.room)
+        reason = _reason_against(entry, room)
+        if room is None or reason is not None:
+            result.dead.append(DeadLetter(event, reason or "unknown_room"))
+            continue
+        if entry.epoch == room.epoch:
+            if entry.offset <= room.archived_offset:
+                result.repeated += 1
+                continue
+            expected = max(room.archived_offset, room.base_offset) + 1
+            if entry.offset > expected:
+                result.gaps.append((entry.room, expected, entry.offset))
+        # An event of an earlier life may have been archived before: the tables themselves tell.
+        accepted.append((room.pk, event))
+        room.archived_offset = max(room.archived_offset, entry.offset)
+        room.seq = max(room.seq, entry.seq)
+        room.is_moved = True
+    result.accepted = len(accepted)
+    return accepted
+
+
+def _reason_against(entry: Entry, room: _Room | None) -> str | None:
+    """Why the event can not be taken, None if it can."""
+    if room is None:
+        return "unknown_room"
+    if not 0 < entry.offset <= INTEGER_MAX or not 0 <= entry.seq <= INTEGER_MAX:
+        return "impossible_number"
+    if entry.epoch != room.epoch and entry.offset > room.base_offset:
+        return "late_epoch"
+    return None
+
+
+async def _write(connection: asyncpg.Connection, plan: Plan, result: BatchResult) -> None:
+    new = await insert_messages(connection, plan.messages, result.dead)
+    await count_replies(connection, new)
+    await mark_senders(connection, new)
+    # Reactions before deletions: those that stand before the deletion in the batch still count,
+    # those behind it were dropped when the batch was planned.
+    await apply_reactions(connection, list(plan.reactions.values()), result.dead)
+    await apply_changes(connection, list(plan.changes.values()), result.dead)
+
+
+async def _move_rooms(connection: asyncpg.Connection, rooms: dict[str, _Room], plan: Plan) -> None:
+    moved = [room for room in rooms.values() if room.is_moved]
+    if moved:
+        await connection.execute(
+            _MOVE_ROOMS,
+            [room.pk for room in moved],
+            [room.archived_offset for room in moved],
+            [room.seq for room in moved],
+            [plan.last_message_at.get(room.pk) for room in moved],
+        )
+
+
+async def _keep_dead(connection: asyncpg.Connection, dead: Sequence[DeadLetter]) -> None:
+    if dead:
+        entries = [letter.incoming.entry for letter in dead]
+        await connection.execute(
+            _KEEP_DEAD,
+            [_plain(entry.room) for entry in entries],
+            [_plain(entry.epoch) for entry in entries],
+            [_within(entry.offset) for entry in entries],
+            [_within(entry.seq) for entry in entries],
+            [_plain(entry.event) for entry in entries],
+            [letter.incoming.raw for letter in dead],
+            [_plain(letter.reason)[:REASON_CHARACTERS_MAX] for letter in dead],
+        )
+
+
+def _plain(text: str) -> str:
+    """Text that PostgreSQL certainly takes: a dead letter must never fail itself."""
+    return text.replace("\0", "\N{REPLACEMENT CHARACTER}").encode(errors="replace").decode()
+
+
+def _within(number: int) -> int:
+    return max(-INTEGER_MAX, min(number, INTEGER_MAX))

@@ -1,0 +1,248 @@
+"""Reads archived messages: one page, as JSON that PostgreSQL builds, with the archive's watermark.
+
+One statement a page, so that rows and `rooms.archived_offset` come from the same snapshot: whoever
+merges the room log into the page must know exactly which events the rows already hold. Nothing is
+ever joined or decoded here; each message comes back as the bytes of its JSON object. Writing
+messages is the archiver's work (`archive`), what lies above the watermark is the room log's.
+
+Every selection walks one index: the primary key (room_pk, seq), or messages_id (id, room_pk).
+Arguments common to all statements: $1 room_pk, $2 viewer or null, $3 whether deleted content is
+shown, $4 further user ids whose names are wanted (null: no names at all), $5 users listed of a
+reaction of the messages in $6, $6 $7 $8 parallel arrays (seq, reaction, user) whose presence is
+asked. What the selection needs begins at $9.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from storage.postgres.json_text import with_times
+from storage.postgres.pool import Database
+
+SEQ_MAX: Final = 2**63 - 1
+REACTION_USERS: Final = 10
+"""So many users are named with a reaction; its count is exact."""
+
+_PAGE: Final = """
+WITH room AS (
+    SELECT pk, id, project, archived_offset, seq FROM rooms WHERE pk = $1
+), page AS MATERIALIZED (
+    {{page}}
+), kinds AS (
+    SELECT seq, reaction, count(*) AS count, bool_or(user_id = $2) AS mine,
+           (array_agg(user_id ORDER BY created_at, user_id))
+               [1:CASE WHEN seq = ANY($6::bigint[]) THEN $5::int ELSE 10 END] AS users
+    FROM reactions
+    WHERE room_pk = $1
+      AND seq BETWEEN (SELECT min(seq) FROM page) AND (SELECT max(seq) FROM page)
+    GROUP BY seq, reaction
+), reacted AS (
+    SELECT seq, json_object_agg(reaction, CASE WHEN $2::text IS NULL
+               THEN json_build_object('count', count, 'users', users)
+               ELSE json_build_object('count', count, 'users', users, 'mine', mine)
+               END ORDER BY reaction) AS reactions
+    FROM kinds GROUP BY seq
+), bodies AS (
+    SELECT page.seq, convert_to(row_to_json(body)::text, 'UTF8') AS body
+    FROM page
+    CROSS JOIN room
+    LEFT JOIN reacted ON reacted.seq = page.seq
+    CROSS JOIN LATERAL (SELECT page.deleted_at IS NULL OR $3::boolean AS shown) AS flag
+    CROSS JOIN LATERAL (
+        SELECT page.id, room.id AS room, page.seq, page.sender, page.kind,
+               CASE WHEN shown THEN page.content END AS content,
+               CASE WHEN shown AND page.metadata IS NOT NULL
+                    THEN page.metadata ELSE '{}' END AS metadata,
+               CASE WHEN shown AND page.attachments IS NOT NULL
+                    THEN page.attachments ELSE '[]' END AS attachments,
+               CASE WHEN shown AND page.mentions IS NOT NULL
+                    THEN page.mentions ELSE '{}' END AS mentions,
+               page.reply_to, page.reply_count, page.forwarded_from, page.client_id,
+               {{created_at}} AS created_at, {{edited_at}} AS edited_at,
+               {{deleted_at}} AS deleted_at, page.deleted_by,
+               CASE WHEN page.deleted_at IS NULL AND reacted.reactions IS NOT NULL
+                    THEN reacted.reactions ELSE '{}' END AS reactions
+    ) AS body
+), rows AS (
+    SELECT coalesce(array_agg(seq ORDER BY seq), '{}') AS seqs,
+           coalesce(array_agg(body ORDER BY seq), '{}') AS bodies
+    FROM bodies
+)
+SELECT room.archived_offset, room.seq, rows.seqs, rows.bodies,
+       (SELECT min(seq) FROM messages WHERE room_pk = $1) AS oldest,
+       (SELECT max(seq) FROM messages WHERE room_pk = $1) AS newest,
+       {{total}} AS total,
+       ARRAY(SELECT EXISTS (SELECT FROM reactions r WHERE r.room_pk = $1 AND r.seq = asked.seq
+                            AND r.reaction = asked.reaction AND r.user_id = asked.user_id)
+             FROM unnest($6::bigint[], $7::text[], $8::text[]) WITH ORDINALITY
+                  AS asked(seq, reaction, user_id, place)
+             ORDER BY place) AS present,
+       CASE WHEN $4::text[] IS NOT NULL THEN (
+           SELECT convert_to(json_object_agg(u.id, json_build_object(
+                      'display_name', u.display_name, 'avatar_url', u.avatar_url)
+                      ORDER BY u.id)::text, 'UTF8')
+           FROM users u
+           WHERE u.project = room.project AND u.deleted_at IS NULL
+             AND u.id = ANY($4::text[] || ARRAY(SELECT sender FROM page WHERE sender IS NOT NULL))
+       ) END AS users
+FROM room CROSS JOIN rows
+"""
+
+_COUNT: Final = "(SELECT count(*) FROM messages WHERE room_pk = $1)"
+_NO_COUNT: Final = "NULL::bigint"
+
+_BEFORE: Final = """
+    SELECT * FROM messages WHERE room_pk = $1 AND seq < $9 ORDER BY seq DESC LIMIT $10
+"""
+_AFTER: Final = """
+    SELECT * FROM messages WHERE room_pk = $1 AND seq > $9 ORDER BY seq LIMIT $10
+"""
+_AROUND: Final = """
+    (SELECT * FROM messages WHERE room_pk = $1 AND seq < $9 ORDER BY seq DESC LIMIT $10)
+    UNION ALL
+    (SELECT * FROM messages WHERE room_pk = $1 AND seq >= $9 ORDER BY seq LIMIT $11)
+"""
+# $11 are the offsets of unarchived messages: those above the watermark of this very snapshot come
+# before the archived ones, so that many fewer archived ones are skipped. The inner select finds
+# the newest seq of the page in the index alone.
+_SKIP: Final = """
+    SELECT * FROM messages
+    WHERE room_pk = $1 AND seq <= (
+        SELECT seq FROM messages WHERE room_pk = $1 ORDER BY seq DESC
+        OFFSET (SELECT greatest(0, $9::bigint - count(*)) FROM unnest($11::bigint[]) AS created
+                WHERE created > (SELECT archived_offset FROM room))
+        LIMIT 1)
+    ORDER BY seq DESC LIMIT $10
+"""
+_SEQ: Final = "SELECT * FROM messages WHERE room_pk = $1 AND seq = $9"
+_ID: Final = "SELECT * FROM messages WHERE id = $9::uuid AND room_pk = $1"
+
+
+def _statement(page: str, total: str = _NO_COUNT) -> str:
+    return with_times(
+        _PAGE.replace("{{page}}", page.strip()).replace("{{total}}", total),
+        created_at="page.created_at",
+        edited_at="page.edited_at",
+        deleted_at="page.deleted_at",
+    )
+
+
+STATEMENTS: Final = {
+    "before": _statement(_BEFORE),
+    "after": _statement(_AFTER),
+    "around": _statement(_AROUND),
+    "skip": _statement(_SKIP, _COUNT),
+    "seq": _statement(_SEQ),
+    "id": _statement(_ID),
+}
+"""By selection; public for the test that looks at their plans."""
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which messages of a room: the name of a statement and the arguments it takes from $9 on."""
+
+    name: str
+    arguments: tuple[object, ...]
+
+
+def select_before(seq: int, limit: int) -> Selection:
+    """The newest `limit` messages below `seq`."""
+    return Selection("before", (seq, limit))
+
+
+def select_after(seq: int, limit: int) -> Selection:
+    """The oldest `limit` messages above `seq`."""
+    return Selection("after", (seq, limit))
+
+
+def select_around(seq: int, older: int, newer: int) -> Selection:
+    """`older` messages below `seq` and `newer` from `seq` on."""
+    return Selection("around", (seq, older, newer))
+
+
+def select_skip(skip: int, limit: int, created_offsets: Sequence[int]) -> Selection:
+    """`limit` messages after skipping the `skip` newest, counted with the unarchived ones whose
+    events have the given offsets; asks for the number of messages too."""
+    return Selection("skip", (skip, limit, created_offsets))
+
+
+def select_seq(seq: int) -> Selection:
+    """The message with this seq."""
+    return Selection("seq", (seq,))
+
+
+def select_id(message_id: str) -> Selection:
+    """The message with this id (text of a UUID), if it is in the room."""
+    return Selection("id", (message_id,))
+
+
+@dataclass(frozen=True, slots=True)
+class ReactionsAsked:
+    """Parallel lists: is there this reaction of this user on this message?"""
+
+    seqs: Sequence[int] = ()
+    reactions: Sequence[str] = ()
+    users: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ArchivedPage:
+    """What one snapshot of PostgreSQL holds of a page; `seqs` ascending, parallel to `bodies`."""
+
+    archived_offset: int
+    seq: int
+    seqs: list[int]
+    bodies: list[bytes]
+    oldest: int | None = None
+    newest: int | None = None
+    total: int | None = None
+    present: Sequence[bool] = ()
+    users: bytes | None = None
+
+
+async def read_page(
+    db: Database,
+    room_pk: int,
+    selection: Selection,
+    *,
+    viewer: str | None = None,
+    reveal: bool = False,
+    names_of: Sequence[str] | None = None,
+    asked: ReactionsAsked | None = None,
+) -> ArchivedPage | None:
+    """The selected archived messages and the watermark they stand at; None without such a room.
+
+    `viewer` adds `mine` to reactions, `reveal` shows what deleted messages held. For the messages
+    in `asked` more users are listed with a reaction than REACTION_USERS: as many more as are asked,
+    so that some can be taken away.
+    """
+    question = asked or ReactionsAsked()
+    row: Any = await db.fetchrow(
+        STATEMENTS[selection.name],
+        room_pk,
+        viewer,
+        reveal,
+        names_of,
+        REACTION_USERS + len(question.seqs),
+        question.seqs,
+        question.reactions,
+        question.users,
+        *selection.arguments,
+    )
+    if row is None:
+        return None
+    users = row["users"]
+    return ArchivedPage(
+        archived_offset=row["archived_offset"],
+        seq=row["seq"],
+        seqs=row["seqs"],
+        bodies=row["bodies"],
+        oldest=row["oldest"],
+        newest=row["newest"],
+        total=row["total"],
+        present=row["present"],
+        users=users if users is not None or names_of is None else b"{}",
+    )

@@ -1,0 +1,152 @@
+"""Where the numbering of a cold room goes on: the transaction half of the seed.
+
+Rules (mechanisms: life, seed):
+- The room's row is locked, so seeds, the archiver's batches and changes of the room take turns.
+- A room that is in this life already keeps its numbering; nothing is written then.
+- A room that comes from another life gets a base above everything that anybody reported. The
+  archiver takes events of other lives only up to that base, so no number is ever given twice.
+- A life is never taken back: whoever verified a life before the room was last seeded may hold one
+  that has ended meanwhile, and has to verify again.
+- The idempotency window is read again from what is archived, for the keys that Redis has lost.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+if TYPE_CHECKING:
+    import asyncpg
+
+    from storage.postgres.pool import Database
+
+# Idempotency keys given back to Redis: as many as one script call should carry. The newest: a
+# repeat comes within seconds of its first try.
+SEED_SENT_MAX: Final = 5000
+# What a seeder that has to look again is told to wait.
+VERIFY_AGAIN_AFTER: Final = 0.05
+
+# The age is read after the lock, by the server's clock, in a statement of its own: a row that was
+# waited for is another one then.
+_LOCK: Final = "SELECT pk FROM rooms WHERE project = $1 AND id = $2 FOR NO KEY UPDATE"
+_READ: Final = """
+SELECT pk, kind, frozen, deleted_at IS NOT NULL AS deleted, epoch, base_offset, base_seq,
+       archived_offset, seq, extract(epoch FROM clock_timestamp() - seeded_at) AS seeded_ago,
+       coalesce((SELECT min(version) - 1 FROM announcements WHERE room_pk = pk), version)
+           AS version_floor
+FROM rooms WHERE pk = $1
+"""
+_REBASE: Final = """
+UPDATE rooms
+SET epoch = $2, base_offset = $3, base_seq = $4, seeded_at = clock_timestamp()
+WHERE pk = $1
+"""
+_SENT: Final = """
+SELECT coalesce(sender, ''), client_id, id::text, seq, event_offset,
+       (extract(epoch FROM created_at) * 1000)::bigint
+FROM messages
+WHERE room_pk = $1 AND client_id IS NOT NULL
+    AND created_at >= now() - make_interval(secs => $2)
+ORDER BY created_at DESC
+LIMIT $3
+"""
+
+
+class SentMessage(NamedTuple):
+    """A message whose client_id is still in the idempotency window."""
+
+    sender: str
+    """Empty for the project itself."""
+    client_id: str
+    message_id: str
+    seq: int
+    offset: int
+    created_ms: int
+
+
+class RoomSeed(NamedTuple):
+    """What the seed script needs. The room goes on above `offset` and `seq`."""
+
+    room_pk: int
+    epoch: str
+    offset: int
+    seq: int
+    archived_offset: int
+    version_floor: int
+    """Newest version that has certainly been announced."""
+    deleted: bool
+    kind: str
+    frozen: bool
+    sent: list[SentMessage]
+
+
+class SeedTooEarly(Exception):
+    """Nothing was written; look again after `retry_after` seconds and with fresh inputs."""
+
+    def __init__(self, reason: str, retry_after: float) -> None:
+        super().__init__(reason)
+        self.retry_after = retry_after
+
+
+async def seed_room(
+    database: Database,
+    project: str,
+    room: str,
+    life: str,
+    *,
+    life_age_ms: int,
+    redis_offset: int,
+    redis_seq: int,
+    fence_wait_ms: int,
+    window_s: float,
+    verified_at: float | None = None,
+) -> RoomSeed | None:
+    """Decide under the room's row lock where its numbering goes on; None if there is no room.
+
+    `life`, `life_age_ms`, `redis_offset` and `redis_seq` (the greatest that Redis, the room log or
+    a node knows) come from one script call; `verified_at` is `time.monotonic()` from before it.
+    Raises SeedTooEarly for a room of an earlier life while `life` is younger than `fence_wait_ms`,
+    and if the room was seeded after `verified_at`. Idempotent; a deleted room is seeded too.
+    """
+
+    async def decide(connection: asyncpg.Connection) -> RoomSeed | None:
+        pk = await connection.fetchval(_LOCK, project, room)
+        if pk is None:
+            return None
+        row = await connection.fetchrow(_READ, pk)
+        offset = max(row["archived_offset"], row["base_offset"])
+        seq = max(row["seq"], row["base_seq"])
+        if row["epoch"] != life:
+            _check_patience(row, life_age_ms, fence_wait_ms, verified_at)
+            offset, seq = max(offset, redis_offset), max(seq, redis_seq)
+            await connection.execute(_REBASE, pk, life, offset, seq)
+        sent = await connection.fetch(_SENT, pk, window_s, SEED_SENT_MAX)
+        return RoomSeed(
+            pk,
+            life,
+            offset,
+            seq,
+            row["archived_offset"],
+            row["version_floor"],
+            row["deleted"],
+            row["kind"],
+            row["frozen"],
+            [SentMessage(*known) for known in sent],
+        )
+
+    return await database.transaction(decide)
+
+
+def _check_patience(
+    row: asyncpg.Record, life_age_ms: int, fence_wait_ms: int, verified_at: float | None
+) -> None:
+    if row["epoch"] is None:
+        return
+    if life_age_ms < fence_wait_ms:
+        raise SeedTooEarly(
+            "the nodes may still report higher numbers", (fence_wait_ms - life_age_ms) / 1000
+        )
+    if verified_at is None or row["seeded_ago"] is None:
+        return
+    if float(row["seeded_ago"]) <= time.monotonic() - verified_at:
+        raise SeedTooEarly("the room was seeded in another life meanwhile", VERIFY_AGAIN_AFTER)

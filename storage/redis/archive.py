@@ -1,0 +1,116 @@
+"""The archive stream of each partition: every durable event until PostgreSQL has it.
+
+Read in stream order from the start by whoever holds the partition's lock; entries go away only by
+exact id, only after their commit (`mark_archived`). Nothing is ever trimmed by length or time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple, cast
+
+from storage.redis.blocking import BlockingConnection
+from storage.redis.client import RedisClient
+from storage.redis.entries import Entry, parse_entry
+from storage.redis.keys import Keys
+from storage.redis.limits import StoreLimits
+from storage.redis.lives import Lives
+from storage.redis.script_loader import ScriptSet, run_script
+
+
+class ArchiveEntry(NamedTuple):
+    """An entry with its stream id and raw form (dead letters keep the raw form)."""
+
+    id: bytes
+    raw: bytes
+    entry: Entry
+
+
+class ArchiveStore:
+    """The typed calls of the archiver, over its command connection."""
+
+    def __init__(
+        self,
+        client: RedisClient,
+        *,
+        keys: Keys,
+        scripts: ScriptSet,
+        lives: Lives,
+        limits: StoreLimits,
+    ) -> None:
+        self._client = client
+        self._keys = keys
+        self._scripts = scripts
+        self._lives = lives
+        self._limits = limits
+
+    @property
+    def partitions(self) -> int:
+        """Number of partitions."""
+        return self._keys.partitions
+
+    async def read_batch(self, partition: int, count: int) -> list[ArchiveEntry]:
+        """The oldest `count` entries, in the order they were appended."""
+        reply = await self._client.execute(
+            "XRANGE", self._keys.archive(partition), "-", "+", "COUNT", count
+        )
+        return [
+            ArchiveEntry(entry_id, fields[1], parse_entry(fields[1]))
+            for entry_id, fields in cast("list[Any]", reply)
+        ]
+
+    async def wait_for_entries(
+        self, connection: BlockingConnection, cursors: Sequence[str], block_ms: int
+    ) -> dict[int, str]:
+        """Wait until a partition has an entry behind its cursor; partition -> newest id seen.
+
+        Start from ``0-0``, never from ``$``: entries between two calls would be missed.
+        """
+        streams = [self._keys.archive(p) for p in range(self._keys.partitions)]
+        reply = await connection.execute(
+            "XREAD", "COUNT", 1, "BLOCK", block_ms, "STREAMS", *streams, *cursors
+        )
+        if not reply:
+            return {}
+        found: dict[int, str] = {}
+        for name, entries in cast("list[Any]", reply):
+            found[streams.index(name.decode())] = entries[-1][0].decode()
+        return found
+
+    async def mark_archived(
+        self,
+        partition: int,
+        *,
+        ids: Sequence[bytes],
+        total_bytes: int,
+        rooms: Sequence[tuple[str, int]],
+    ) -> bool:
+        """After the commit: delete exactly these entries, raise each (R, offset)'s mark.
+
+        Idempotent. False if the partition has another life: verify it and call again.
+        """
+        flat: list[str | int] = [value for pair in rooms for value in pair]
+        reply = await run_script(
+            self._client,
+            self._scripts["archived"],
+            (self._keys.life(partition), self._keys.archive(partition)),
+            (
+                self._lives.ids[partition],
+                self._keys.prefixes[partition],
+                self._limits.log_length,
+                self._limits.log_ttl_ms,
+                total_bytes,
+                len(ids),
+                *ids,
+                *flat,
+            ),
+        )
+        return reply != b"FENCED"
+
+    async def refence(self, partition: int) -> None:
+        """Verify the partition's life on the present connection and learn it."""
+        await self._lives.verify(self._client, [partition])
+
+    async def backlog(self, partition: int) -> int:
+        """Entries that wait."""
+        return cast("int", await self._client.execute("XLEN", self._keys.archive(partition)))

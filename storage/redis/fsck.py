@@ -1,0 +1,140 @@
+"""Check of every room's keys against the invariants (`parley check --rooms`; tests of Redis).
+
+Each problem is one sentence that names the room. Reads only. Meant for a system at rest: a room
+that is written while it is read may be reported though nothing is wrong.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any, cast
+
+from storage.redis.client import RedisClient
+from storage.redis.entries import Entry, parse_entry
+from storage.redis.keys import LEASES_KEY, Keys, RoomKeys
+
+SCAN_COUNT = 500
+READ_COUNT = 1000
+
+
+async def check_rooms(client: RedisClient, keys: Keys) -> list[str]:
+    """Every broken invariant of every room in Redis; an empty list is health."""
+    problems: list[str] = []
+    leases = cast("list[bytes]", await client.execute("ZRANGE", LEASES_KEY, 0, -1))
+    known_nodes = {node.decode() for node in leases}
+    for partition, prefix in enumerate(keys.prefixes):
+        waiting = await _waiting_entries(client, keys.archive(partition))
+        rooms: set[str] = set()
+        async for name in _scan(client, f"{prefix}room:*"):
+            key = name[len(prefix) + len("room:") :]
+            rooms.add(key)
+            problems += await _check_room(client, keys.room(key), key, waiting.get(key, []))
+        async for name in _scan(client, f"{prefix}nodes:*"):
+            nodes = cast("list[bytes]", await client.execute("HKEYS", name))
+            problems += [
+                f"{name}: node {node.decode()} has no lease"
+                for node in nodes
+                if node.decode() not in known_nodes
+            ]
+        problems += [
+            f"{key}: {len(entries)} archive entries but no room in Redis"
+            for key, entries in waiting.items()
+            if key not in rooms
+        ]
+    return problems
+
+
+async def _check_room(
+    client: RedisClient, keys: RoomKeys, key: str, waiting: list[Entry]
+) -> list[str]:
+    names = ("epoch", "offset", "seq", "archived", "ver")
+    values = cast("list[bytes | None]", await client.execute("HMGET", keys.room, *names))
+    missing = [name for name, value in zip(names, values, strict=True) if value is None]
+    if missing:
+        return [f"{key}: no {', '.join(missing)} in the room hash"]
+    offset, seq, archived = (int(cast("bytes", value)) for value in values[1:4])
+    problems = []
+    if archived > offset:
+        problems.append(f"{key}: archived {archived} is above offset {offset}")
+    log = await _read_stream(client, keys.log)
+    problems += _check_log(key, log, offset=offset, seq=seq, archived=archived)
+    wanted = [entry.offset for _id, entry in log if entry.offset > archived]
+    found = [entry.offset for entry in waiting if entry.offset > archived]
+    if wanted != found:
+        problems.append(
+            f"{key}: unarchived in the log {_brief(wanted)}, in the archive {_brief(found)}"
+        )
+    expiry = cast("int", await client.execute("PTTL", keys.room))
+    if archived < offset and expiry != -1:
+        problems.append(f"{key}: may expire in {expiry} ms with unarchived events")
+    if archived == offset and expiry == -1:
+        problems.append(f"{key}: everything is archived, yet the room never expires")
+    return problems
+
+
+def _check_log(
+    key: str, log: list[tuple[str, Entry]], *, offset: int, seq: int, archived: int
+) -> list[str]:
+    problems = []
+    previous: Entry | None = None
+    for entry_id, entry in log:
+        if entry_id != f"{entry.offset}-0":
+            problems.append(f"{key}: log entry {entry_id} says offset {entry.offset}")
+        if entry.room != key:
+            problems.append(f"{key}: log entry {entry_id} belongs to {entry.room}")
+        if previous is not None:
+            same_epoch = previous.epoch == entry.epoch
+            if entry.offset != previous.offset + 1 and same_epoch:
+                problems.append(f"{key}: log jumps from {previous.offset} to {entry.offset}")
+            step = entry.seq - previous.seq
+            if step < 0 or (step > 1 and same_epoch):
+                problems.append(f"{key}: seq goes from {previous.seq} to {entry.seq}")
+        previous = entry
+    if previous is None:
+        if archived < offset:
+            problems.append(f"{key}: {offset - archived} unarchived events but an empty log")
+        return problems
+    if previous.offset > offset or previous.seq > seq:
+        problems.append(f"{key}: the log ends above the room's counters")
+    if log[0][1].offset > archived + 1 and archived < offset:
+        problems.append(f"{key}: the log begins at {log[0][1].offset}, archived is {archived}")
+    return problems
+
+
+async def _waiting_entries(client: RedisClient, archive: str) -> dict[str, list[Entry]]:
+    waiting: dict[str, list[Entry]] = {}
+    for _id, entry in await _read_stream(client, archive):
+        waiting.setdefault(entry.room, []).append(entry)
+    return waiting
+
+
+async def _read_stream(client: RedisClient, key: str) -> list[tuple[str, Entry]]:
+    entries: list[tuple[str, Entry]] = []
+    start = "-"
+    while True:
+        reply = cast(
+            "list[Any]",
+            await client.execute("XRANGE", key, start, "+", "COUNT", READ_COUNT),
+        )
+        entries += [(entry_id.decode(), parse_entry(fields[1])) for entry_id, fields in reply]
+        if len(reply) < READ_COUNT:
+            return entries
+        start = f"({entries[-1][0]}"
+
+
+async def _scan(client: RedisClient, pattern: str) -> AsyncIterator[str]:
+    cursor = b"0"
+    escaped = pattern.replace("{", "\\{").replace("}", "\\}")
+    while True:
+        reply = await client.execute("SCAN", cursor, "MATCH", escaped, "COUNT", SCAN_COUNT)
+        cursor, names = cast("tuple[bytes, list[bytes]]", reply)
+        for name in names:
+            yield name.decode()
+        if cursor == b"0":
+            return
+
+
+def _brief(offsets: list[int]) -> str:
+    if not offsets:
+        return "none"
+    return f"{len(offsets)} ({offsets[0]} to {offsets[-1]})"

@@ -1,0 +1,126 @@
+"""Names of everything Parley keeps in Redis, and which partition a room belongs to.
+
+``R`` is ``<project>/<room>``, and ``<project>//<user>`` for a user's own channel. No id may hold a
+``/``, so two rooms, projects or users can never meet in one key. Every key of a room carries the
+hash tag of its partition, so that all of them lie in one Redis Cluster slot and one script may
+touch them together. Nothing here talks to Redis.
+"""
+
+from __future__ import annotations
+
+from binascii import crc_hqx
+from dataclasses import dataclass
+
+PREFIX = "parley:"
+CLUSTER_SLOTS = 16384
+NODE_PREFIX = PREFIX
+"""Keys of nodes (inbox, leases) carry no tag: on one Redis a node needs only one inbox."""
+
+DEPLOYMENT_KEY = PREFIX + "deployment"
+LEASES_KEY = NODE_PREFIX + "leases"
+INBOX_PREFIX = NODE_PREFIX + "inbox:"
+
+
+def room_key(project: str, room: str) -> str:
+    """R of a room."""
+    return f"{project}/{room}"
+
+
+def user_channel(project: str, user: str) -> str:
+    """R of a user's own channel; clients cannot name it, since no id holds a ``/``."""
+    return f"{project}//{user}"
+
+
+def split_room_key(key: str) -> tuple[str, str]:
+    """Project and room of an R (the room of a user's own channel begins with ``/``)."""
+    project, _, room = key.partition("/")
+    return project, room
+
+
+def inbox_key(node: str) -> str:
+    """The stream of events for one node; its expiry is the node's lease."""
+    return INBOX_PREFIX + node
+
+
+def rooms_of_key(node: str) -> str:
+    """The set of ``<tag> <R>`` that a reaper of the node has to clean."""
+    return f"{NODE_PREFIX}rooms-of:{node}"
+
+
+def partition_tags(partitions: int) -> list[str]:
+    """The hash tag of each partition: the smallest number whose slot lies in the partition's share.
+
+    Plain numbers lie badly (``0`` to ``15`` over 8 shards give 4, 0, 4, 0, …); so chosen, any
+    number of shards up to ``partitions`` gets as even a share as whole partitions allow.
+    """
+    wanted = dict.fromkeys(range(partitions), "")
+    missing = partitions
+    candidate = 0
+    while missing:
+        tag = str(candidate)
+        share = crc_hqx(tag.encode(), 0) % CLUSTER_SLOTS * partitions // CLUSTER_SLOTS
+        if not wanted[share]:
+            wanted[share] = tag
+            missing -= 1
+        candidate += 1
+    return list(wanted.values())
+
+
+@dataclass(frozen=True, slots=True)
+class RoomKeys:
+    """All keys of one room, ready for the scripts."""
+
+    partition: int
+    tag: str
+    life: str
+    room: str
+    log: str
+    archive: str
+    nodes: str
+    presence: str
+    reads: str
+    floors: str
+    sent_prefix: str
+
+
+class Keys:
+    """Key names for one number of partitions (fixed for the life of a deployment)."""
+
+    def __init__(self, partitions: int) -> None:
+        self.partitions = partitions
+        self.tags = partition_tags(partitions)
+        self.prefixes = [f"{PREFIX}{{{tag}}}:" for tag in self.tags]
+
+    def partition(self, key: str) -> int:
+        """Partition of R: CRC-16/XMODEM, the checksum of Redis Cluster itself."""
+        return crc_hqx(key.encode(), 0) % self.partitions
+
+    def life(self, partition: int) -> str:
+        """The partition's life: id, replication id, time, size of the archive backlog."""
+        return self.prefixes[partition] + "life"
+
+    def archive(self, partition: int) -> str:
+        """The stream of the partition's events that are not in PostgreSQL yet."""
+        return self.prefixes[partition] + "archive"
+
+    def floors(self, partition: int) -> str:
+        """How far nodes had delivered rooms when a life ended."""
+        return self.prefixes[partition] + "floors"
+
+    def room(self, key: str) -> RoomKeys:
+        """All keys of the room ``key`` (R)."""
+        partition = self.partition(key)
+        prefix = self.prefixes[partition]
+        return RoomKeys(
+            partition=partition,
+            tag=self.tags[partition],
+            life=prefix + "life",
+            room=f"{prefix}room:{key}",
+            log=f"{prefix}log:{key}",
+            archive=prefix + "archive",
+            nodes=f"{prefix}nodes:{key}",
+            presence=f"{prefix}presence:{key}",
+            reads=f"{prefix}reads:{key}",
+            floors=prefix + "floors",
+            sent_prefix=prefix + "sent:",
+        )

@@ -1,0 +1,217 @@
+"""Broker nodes in Redis: incarnation, inbox, lease, audit, and reaping the dead.
+
+A node's id is used once. Its inbox is created by its owner, once; its expiry is the lease. A
+missing inbox is the only sign of loss, and it is never created again under the same id.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple, cast
+
+from storage.redis.blocking import BlockingConnection
+from storage.redis.client import RedisClient
+from storage.redis.keys import (
+    INBOX_PREFIX,
+    LEASES_KEY,
+    Keys,
+    inbox_key,
+    rooms_of_key,
+)
+from storage.redis.limits import StoreLimits
+from storage.redis.lives import Lives
+from storage.redis.script_loader import ScriptSet, run_script
+
+INBOX_READ_COUNT = 512
+"""Entries one inbox read takes: enough to join sends under load, few enough for one turn."""
+
+REAP_ROOMS = 100
+"""Rooms one `reap` call cleans: some milliseconds of Redis."""
+
+
+class RoomState(NamedTuple):
+    """A room as the audit found it to differ from what the node said."""
+
+    place: int
+    """Which of the rooms asked for, from 0."""
+    registered: bool
+    epoch: str
+    offset: int
+
+
+class NodeStore:
+    """The typed calls of a node; one per process, over the process's command connection."""
+
+    def __init__(
+        self,
+        client: RedisClient,
+        *,
+        keys: Keys,
+        scripts: ScriptSet,
+        lives: Lives,
+        limits: StoreLimits,
+    ) -> None:
+        self._client = client
+        self._keys = keys
+        self._scripts = scripts
+        self._lives = lives
+        self._limits = limits
+
+    async def open_node(self, node: str, lease_ms: int) -> bool:
+        """Create the inbox and the lease; False if the id has been used."""
+        reply = await run_script(
+            self._client,
+            self._scripts["open_node"],
+            (inbox_key(node), LEASES_KEY),
+            (node, lease_ms),
+        )
+        return reply == 1
+
+    async def heartbeat(self, node: str, lease_ms: int) -> list[int] | None:
+        """Renew the lease. None if the inbox is lost, else the partitions whose life is another."""
+        lives = self._lives.ids
+        reply = cast(
+            "list[Any]",
+            await run_script(
+                self._client,
+                self._scripts["heartbeat"],
+                (
+                    inbox_key(node),
+                    LEASES_KEY,
+                    *(self._keys.life(p) for p in range(self._keys.partitions)),
+                ),
+                (node, lease_ms, *lives),
+            ),
+        )
+        if reply[0] == b"LOST":
+            return None
+        return [position - 1 for position in reply[1:]]
+
+    async def watch(self, key: str, node: str, gen: int) -> bool:
+        """Register the node for a user's own channel; False if the node's inbox is lost."""
+        keys = self._keys.room(key)
+        reply = await run_script(
+            self._client,
+            self._scripts["watch"],
+            (keys.nodes, inbox_key(node), rooms_of_key(node)),
+            (key, node, gen, keys.tag),
+        )
+        return reply == b"OK"
+
+    async def leave(self, key: str, node: str, gen: int, *, forget: bool) -> None:
+        """The node has no connection in the room any more (a join with a newer gen wins)."""
+        keys = self._keys.room(key)
+        await run_script(
+            self._client,
+            self._scripts["leave"],
+            (keys.nodes, rooms_of_key(node)),
+            (key, node, gen, keys.tag, int(forget)),
+        )
+
+    async def presence(self, key: str, node: str, user: str, connections: int, gen: int) -> None:
+        """The node has this many connections of the user in the room (absolute; 0: grace)."""
+        keys = self._keys.room(key)
+        await run_script(
+            self._client,
+            self._scripts["presence"],
+            (keys.presence,),
+            (node, user, connections, gen),
+        )
+
+    async def leave_due(self, key: str, node: str, user: str) -> None:
+        """The user's grace on this node is over."""
+        keys = self._keys.room(key)
+        await run_script(
+            self._client,
+            self._scripts["leave_due"],
+            (keys.presence, keys.nodes, keys.room),
+            (key, node, user, self._limits.quiet_users, INBOX_PREFIX, self._limits.inbox_max),
+        )
+
+    async def drain_node(self, node: str, linger_ms: int) -> None:
+        """End the inbox; the presence stays until `linger_ms` from now."""
+        await run_script(
+            self._client,
+            self._scripts["drain_node"],
+            (inbox_key(node), LEASES_KEY),
+            (node, linger_ms),
+        )
+
+    async def dead_nodes(self) -> list[str]:
+        """At most ten nodes whose lease has ended."""
+        seconds, micros = cast("list[bytes]", await self._client.execute("TIME"))
+        now_ms = int(seconds) * 1000 + int(micros) // 1000
+        reply = await self._client.execute(
+            "ZRANGEBYSCORE", LEASES_KEY, "-inf", now_ms, "LIMIT", 0, 10
+        )
+        return [node.decode() for node in cast("list[bytes]", reply)]
+
+    async def reap(self, node: str, *, force: bool = False) -> int:
+        """Clean up to `REAP_ROOMS` rooms of a dead node; rooms left, -1 if it is alive.
+
+        `force` is for a node that reaps its own former incarnation.
+        """
+        reply = await run_script(
+            self._client,
+            self._scripts["reap"],
+            (LEASES_KEY, rooms_of_key(node), inbox_key(node)),
+            (
+                node,
+                REAP_ROOMS,
+                self._limits.quiet_users,
+                INBOX_PREFIX,
+                self._limits.inbox_max,
+                int(force),
+            ),
+        )
+        return cast("int", reply)
+
+    async def audit(self, node: str, rooms: Sequence[tuple[str, str, int]]) -> list[RoomState]:
+        """Compare (R, epoch, offset) of the node's rooms with Redis; those that differ."""
+        arguments: list[str | int] = []
+        for key, epoch, offset in rooms:
+            arguments += (self._keys.room(key).tag, key, epoch, offset)
+        reply = await run_script(
+            self._client,
+            self._scripts["audit"],
+            (),
+            (node, self._limits.log_ttl_ms, *arguments),
+        )
+        return [
+            RoomState(place - 1, bool(registered), epoch.decode(), offset)
+            for place, registered, epoch, offset in cast("list[Any]", reply)
+        ]
+
+    async def raise_floors(self, rooms: Sequence[tuple[str, int, int]], ttl_ms: int) -> None:
+        """Say how far (R, offset, seq) this node has delivered rooms; the greatest wins."""
+        by_partition: dict[int, list[str | int]] = {}
+        for key, offset, seq in rooms:
+            by_partition.setdefault(self._keys.partition(key), []).extend((key, offset, seq))
+        for partition, arguments in by_partition.items():
+            await run_script(
+                self._client,
+                self._scripts["floors"],
+                (self._keys.floors(partition),),
+                (ttl_ms, *arguments),
+            )
+
+
+async def read_inbox(
+    connection: BlockingConnection, node: str, cursor: str, block_ms: int
+) -> tuple[str, list[bytes]]:
+    """Wait for entries behind `cursor`; the new cursor and the entries, oldest first.
+
+    What was read before is trimmed in the same write, so an inbox stays short; reading consumes
+    nothing, so a cut connection is simply read again from the same cursor.
+    """
+    key = inbox_key(node)
+    trim = ("XTRIM", key, "MINID", "~", cursor)
+    read = ("XREAD", "COUNT", INBOX_READ_COUNT, "BLOCK", block_ms, "STREAMS", key, cursor)
+    replies = await connection.pipeline((trim, read))
+    reply = replies[1]
+    if isinstance(reply, Exception):
+        raise reply
+    if not reply:
+        return cursor, []
+    entries = cast("list[Any]", reply)[0][1]
+    return entries[-1][0].decode(), [fields[1] for _id, fields in entries]

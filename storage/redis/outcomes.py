@@ -1,0 +1,116 @@
+"""What the room scripts answer and take, as values.
+
+Refusals are values, not exceptions, because every caller does something else about each:
+`Refusal.kind` is one of
+
+``fenced``  the partition has another life: verify it, then try again
+``cold``    the room is not in Redis in this life: seed it, then try again
+``gone``    the room has been deleted
+``stale``   the role was read at an older version than the room has: read it again
+``sent``    this client_id has been published already; `detail` is the packed answer
+``noref``   `reply_to` names a message that does not exist
+``full``    the archive backlog is at its limit
+``lost``    the node's inbox is missing: the node needs a new incarnation
+``done``    this version has been announced already
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple, cast
+
+from storage.redis.entries import Entry
+
+
+class Appended(NamedTuple):
+    """An event's place, as the script gave it."""
+
+    offset: int
+    seq: int
+    ms: int
+
+
+class Refusal(NamedTuple):
+    """Why a script wrote nothing."""
+
+    kind: str
+    detail: bytes = b""
+
+
+class Snapshot(NamedTuple):
+    """A room at the instant a subscription was registered."""
+
+    epoch: str
+    offset: int
+    seq: int
+    archived: int
+    online: int
+    reason: str
+    """Why a resume is impossible; empty if there was none to make or it succeeded."""
+    tail: list[bytes]
+    lag: list[bytes]
+    """Entries above the offset up to which PostgreSQL's unread count was made."""
+    read_seq: int
+    """-1 if Redis does not know it."""
+    version: int
+
+
+class Unarchived(NamedTuple):
+    """A room's numbering and its events that PostgreSQL may not have yet, in order."""
+
+    epoch: str
+    offset: int
+    seq: int
+    archived: int
+    version: int
+    entries: list[Entry]
+
+
+class SeedInputs(NamedTuple):
+    """What Redis still knows of a cold room's numbering."""
+
+    life: str
+    life_age_ms: int
+    offset: int
+    seq: int
+
+
+class Draft(NamedTuple):
+    """One durable event to append."""
+
+    event: str
+    sender: str | None
+    version: int
+    """The room version at which the sender's role was read."""
+    step: int
+    """1 if the event takes a seq, else 0."""
+    data: bytes
+    digest: bytes = b""
+    """16 bytes over (R, user, client_id), empty without client_id."""
+    message_id: str = ""
+    reply_to: int = 0
+
+
+class Resume(NamedTuple):
+    """Where a subscription wants to go on."""
+
+    epoch: str
+    offset: int
+
+
+class Registration(NamedTuple):
+    """What a node says about itself and a user when it subscribes."""
+
+    node: str
+    gen: int
+    user: str
+    connections: int
+    version: int
+    lag_from: int
+
+
+def parse_append(reply: object) -> Appended | Refusal:
+    """The reply of `publish` or `announce`."""
+    values = cast("list[Any]", reply)
+    if type(values[0]) is int:
+        return Appended(*values)
+    return Refusal(values[0].decode().lower(), values[1] if len(values) > 1 else b"")

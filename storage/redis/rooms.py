@@ -1,0 +1,162 @@
+"""Rooms in Redis: publish, announce, broadcast and subscribe.
+
+Each method is one script, so it is atomic and, unless it raises `StorageUnavailable` with outcome
+``unknown``, done or not done. Refusals come back as values (see `storage.redis.outcomes`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, cast
+
+from storage.redis.entries import NOBODY
+from storage.redis.keys import INBOX_PREFIX, RoomKeys, inbox_key, rooms_of_key
+from storage.redis.outcomes import (
+    Appended,
+    Draft,
+    Refusal,
+    Registration,
+    Resume,
+    Snapshot,
+    parse_append,
+)
+from storage.redis.room_log import UNARCHIVED_CHUNK
+from storage.redis.script_loader import pack_evalsha, run_script
+from storage.redis.seeding import SeedStore
+
+
+class RoomStore(SeedStore):
+    """The typed calls; one per process, over the process's command connection."""
+
+    def _publish_call(
+        self, keys: RoomKeys, key: str, draft: Draft
+    ) -> tuple[tuple[str, ...], tuple[str | bytes | int, ...]]:
+        limits = self.limits
+        return (keys.life, keys.room, keys.log, keys.archive, keys.nodes, keys.reads), (
+            self.lives.ids[keys.partition],
+            key,
+            draft.event,
+            draft.sender or NOBODY,
+            draft.version,
+            draft.step,
+            draft.data,
+            draft.digest,
+            draft.message_id,
+            draft.reply_to,
+            limits.log_length,
+            INBOX_PREFIX,
+            limits.inbox_max,
+            keys.sent_prefix,
+            limits.window_ms,
+            limits.backlog_events,
+            limits.backlog_bytes,
+        )
+
+    def submit_publish(
+        self, keys: RoomKeys, key: str, draft: Draft, on_reply: Callable[[Any], None]
+    ) -> None:
+        """Publish without a task: `on_reply` gets the reply (see `parse_append`) or an error."""
+        packed = pack_evalsha(self._scripts["publish"], *self._publish_call(keys, key, draft))
+        self._client.submit(packed, on_reply)
+
+    async def publish(self, key: str, draft: Draft) -> Appended | Refusal:
+        """Append one event. Not idempotent without a digest."""
+        call = self._publish_call(self.keys.room(key), key, draft)
+        return parse_append(await run_script(self._client, self._scripts["publish"], *call))
+
+    async def announce(
+        self, key: str, *, event: str, sender: str | None, version: int, data: bytes
+    ) -> Appended | Refusal:
+        """Append a committed change; ``Refusal("done")`` if this version has been announced."""
+        keys = self.keys.room(key)
+        reply = await run_script(
+            self._client,
+            self._scripts["announce"],
+            (keys.life, keys.room, keys.log, keys.archive, keys.nodes, keys.reads),
+            (
+                self.lives.ids[keys.partition],
+                key,
+                event,
+                sender or NOBODY,
+                version,
+                data,
+                self.limits.log_length,
+                INBOX_PREFIX,
+                self.limits.inbox_max,
+            ),
+        )
+        return parse_append(reply)
+
+    async def broadcast(self, key: str, *, event: str, sender: str | None, data: bytes) -> None:
+        """Hand an ephemeral event to the nodes of a room or user channel. Never stored."""
+        keys = self.keys.room(key)
+        await run_script(
+            self._client,
+            self._scripts["broadcast"],
+            (keys.nodes,),
+            (key, event, sender or NOBODY, data, INBOX_PREFIX, self.limits.inbox_max),
+        )
+
+    async def subscribe(
+        self, key: str, registration: Registration, resume: Resume | None
+    ) -> Snapshot | Refusal:
+        """Register the node and the user's presence, and read the position with the missed tail.
+
+        Idempotent: counts are absolute. Cancelled or cut off, it may have happened; the node's next
+        word about the room (leave, presence) puts it right.
+        """
+        keys = self.keys.room(key)
+        limits = self.limits
+        reply = await run_script(
+            self._client,
+            self._scripts["subscribe"],
+            (
+                keys.life,
+                keys.room,
+                keys.log,
+                keys.nodes,
+                keys.presence,
+                keys.reads,
+                inbox_key(registration.node),
+                rooms_of_key(registration.node),
+            ),
+            (
+                self.lives.ids[keys.partition],
+                key,
+                registration.node,
+                registration.gen,
+                registration.user,
+                registration.connections,
+                registration.version,
+                resume.epoch if resume else "",
+                resume.offset if resume else 0,
+                registration.lag_from,
+                limits.resume_events,
+                limits.resume_bytes,
+                keys.tag,
+                limits.quiet_users,
+                INBOX_PREFIX,
+                limits.inbox_max,
+                UNARCHIVED_CHUNK,
+            ),
+        )
+        values = cast("list[Any]", reply)
+        if values[0] != b"OK":
+            return Refusal(values[0].decode().lower(), values[1] if len(values) > 1 else b"")
+        _, epoch, offset, seq, archived, online, reason, tail, lag, read_seq, version = values
+        return Snapshot(
+            epoch.decode(),
+            offset,
+            seq,
+            archived,
+            online,
+            reason.decode(),
+            tail,
+            lag,
+            read_seq,
+            version,
+        )
+
+    async def refence(self, partition: int) -> None:
+        """Verify the partition's life on the present connection and learn it."""
+        await self.lives.verify(self._client, [partition])

@@ -1,0 +1,39 @@
+-- Archived: after a batch has been committed, delete exactly its entries, raise each room's
+-- `archived`, trim its log and, where nothing is left to archive, let it expire.
+-- KEYS: life, archive
+-- ARGV: life_id, prefix, log_length, ttl_ms, bytes, ids, then that many stream ids, then for each room: R, offset...
+-- RETURNS: number of entries deleted | 'FENCED'
+-- include: life
+if not life_holds(KEYS[1], ARGV[1]) then return 'FENCED' end
+local prefix, log_length, ttl_ms, ids = ARGV[2], tonumber(ARGV[3]), ARGV[4], tonumber(ARGV[6])
+local deleted = 0
+for i = 7, 6 + ids, 1000 do
+  deleted = deleted + redis.call('XDEL', KEYS[2], unpack(ARGV, i, math.min(i + 999, 6 + ids)))
+end
+-- A repeat deletes nothing and so must not lower the size of the backlog again.
+if deleted > 0 then
+  local bytes = math.floor(tonumber(ARGV[5]) * deleted / ids)
+  if redis.call('HINCRBY', KEYS[1], 'bytes', -bytes) < 0 then redis.call('HSET', KEYS[1], 'bytes', 0) end
+end
+for i = 7 + ids, #ARGV, 2 do
+  local R = ARGV[i]
+  local room_key, log_key = prefix .. 'room:' .. R, prefix .. 'log:' .. R
+  local room = redis.call('HMGET', room_key, 'archived', 'offset')
+  if room[1] then
+    local offset = tonumber(room[2])
+    local archived = math.max(tonumber(room[1]), math.min(tonumber(ARGV[i + 1]), offset))
+    if archived < offset then
+      local last = redis.call('XREVRANGE', log_key, '+', '-', 'COUNT', 1)
+      local log_offset = last[1] and tonumber(string.match(last[1][1], '^(%d+)-')) or 0
+      if log_offset <= archived then archived = offset end
+    end
+    redis.call('HSET', room_key, 'archived', archived)
+    redis.call('XTRIM', log_key, 'MINID', '~', math.max(0, math.min(offset - log_length, archived)) + 1)
+    if archived == offset then
+      redis.call('PEXPIRE', room_key, ttl_ms)
+      redis.call('PEXPIRE', log_key, ttl_ms)
+      redis.call('PEXPIRE', prefix .. 'reads:' .. R, ttl_ms)
+    end
+  end
+end
+return deleted

@@ -1,0 +1,30 @@
+-- Seed: warm a cold room with the numbering that PostgreSQL has decided under a row lock.
+-- A room that is warm already in this life stays as it is. If Redis knows higher numbers than the
+-- seed was given, nothing is written and the caller asks PostgreSQL again.
+-- KEYS: life, room, log, reads
+-- ARGV: life_id, offset, seq, archived, version, deleted, ttl_ms, sent_prefix, window_ms, then for each idempotency key: digest, packed, sent_ms...
+-- RETURNS: 'OK' | 'FENCED' | 'AHEAD'
+-- include: life
+-- include: sent
+if not life_holds(KEYS[1], ARGV[1]) then return 'FENCED' end
+local room = redis.call('HMGET', KEYS[2], 'epoch', 'offset', 'seq')
+if room[1] == ARGV[1] then return 'OK' end
+local offset, seq, archived = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
+if tonumber(room[2] or '0') > offset or tonumber(room[3] or '0') > seq then return 'AHEAD' end
+local last = redis.call('XREVRANGE', KEYS[3], '+', '-', 'COUNT', 1)
+local log_offset = last[1] and tonumber(string.match(last[1][1], '^(%d+)-')) or 0
+if log_offset > offset then return 'AHEAD' end
+-- The log holds all that is not archived: if it ends at or below `archived`, everything is.
+if log_offset <= archived then archived = offset end
+redis.call('DEL', KEYS[2])
+redis.call('HSET', KEYS[2], 'epoch', ARGV[1], 'offset', offset, 'seq', seq, 'archived', archived, 'ver', ARGV[5])
+if ARGV[6] == '1' then redis.call('HSET', KEYS[2], 'deleted', 1) end
+if archived == offset then
+  redis.call('PEXPIRE', KEYS[2], ARGV[7])
+  redis.call('PEXPIRE', KEYS[3], ARGV[7])
+  redis.call('PEXPIRE', KEYS[4], ARGV[7])
+end
+for i = 10, #ARGV, 3 do
+  remember_sent(ARGV[8], ARGV[i], ARGV[i + 1], tonumber(ARGV[i + 2]), tonumber(ARGV[9]))
+end
+return 'OK'

@@ -1,0 +1,66 @@
+-- Subscribe: register the node for the room, count presence, and read the position with the
+-- missed tail, in one atomic step: whatever is appended later reaches the node's inbox.
+-- KEYS: life, room, log, nodes, presence, reads, inbox, rooms_of
+-- ARGV: life_id, R, node, gen, user, connections, version, since_epoch, since_offset, lag_from, events_max, bytes_max, tag, quiet_users, inbox_prefix, inbox_max, lag_max
+-- RETURNS: {'OK', epoch, offset, seq, archived, online, reason, tail, lag, read_seq, version} | {'FENCED'} | {'COLD'} | {'GONE'} | {'STALE', version} | {'LOST'}
+-- include: clock
+-- include: life
+-- include: deliver
+-- include: presence
+if not life_holds(KEYS[1], ARGV[1]) then return {'FENCED'} end
+local room = redis.call('HMGET', KEYS[2], 'epoch', 'offset', 'seq', 'archived', 'ver', 'deleted')
+if room[1] ~= ARGV[1] then return {'COLD'} end
+if room[6] then return {'GONE'} end
+if tonumber(ARGV[7]) < tonumber(room[5]) then return {'STALE', room[5]} end
+if redis.call('EXISTS', KEYS[7]) == 0 then return {'LOST'} end
+
+local R, node, gen, user = ARGV[2], ARGV[3], tonumber(ARGV[4]), ARGV[5]
+local known = tonumber(redis.call('HGET', KEYS[4], node) or '0')
+local ms = now_ms()
+redis.call('SADD', KEYS[8], ARGV[13] .. ' ' .. R)
+if gen > known then redis.call('HSET', KEYS[4], node, gen) end
+if user ~= '/' and set_presence(KEYS[5], user, node, tonumber(ARGV[6]), gen, ms) then
+  local online = redis.call('HLEN', KEYS[5])
+  if online <= tonumber(ARGV[14]) then
+    local entry = presence_entry(room[1], R, 'presence.joined', user, online, ms)
+    deliver(KEYS[4], ARGV[15], tonumber(ARGV[16]), entry, ms)
+  end
+end
+
+local offset = tonumber(room[2])
+local reason, tail, lag = '', {}, {}
+if ARGV[8] ~= '' then
+  local since = tonumber(ARGV[9])
+  if ARGV[8] ~= room[1] then
+    reason = 'epoch'
+  elseif since > offset then
+    reason = 'ahead'
+  elseif offset - since > tonumber(ARGV[11]) then
+    reason = 'too_large'
+  elseif since < offset then
+    local bytes, from = 0, since + 1
+    while from <= offset and reason == '' do
+      local chunk = redis.call('XRANGE', KEYS[3], from .. '-0', '+', 'COUNT', 50)
+      for i = 1, #chunk do
+        local entry = chunk[i][2][2]
+        bytes = bytes + #entry
+        tail[#tail + 1] = entry
+      end
+      if bytes > tonumber(ARGV[12]) then
+        reason = 'too_large'
+      elseif #tail ~= math.min(offset, from + 49) - since then
+        reason = 'trimmed'
+      end
+      from = from + 50
+    end
+    if reason ~= '' then tail = {} end
+  end
+end
+local lag_from = tonumber(ARGV[10])
+if lag_from >= 0 and lag_from < offset then
+  local entries = redis.call('XRANGE', KEYS[3], (lag_from + 1) .. '-0', '+', 'COUNT', ARGV[17])
+  for i = 1, #entries do lag[i] = entries[i][2][2] end
+end
+local read_seq = redis.call('HGET', KEYS[6], user)
+return {'OK', room[1], offset, tonumber(room[3]), tonumber(room[4]), redis.call('HLEN', KEYS[5]),
+  reason, tail, lag, tonumber(read_seq or '-1'), tonumber(room[5])}

@@ -1,0 +1,228 @@
+"""History with real servers: what is not archived, half archived, archived between two reads."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from broker.domain.history import PageQuery, load_page
+from storage.redis.keys import room_key
+
+KEY = room_key("default", "r")
+
+
+@pytest.fixture
+async def alice(api):
+    members = ["bob", *(f"user{number:02}" for number in range(20))]
+    await api.ok("POST", "/v1/rooms", {"id": "r", "created_by": "alice", "members": members})
+    return api.as_user("alice")
+
+
+async def react(api, seq: int, user: str, reaction: str = "👍", *, added: bool = True) -> None:
+    event = "reaction.added" if added else "reaction.removed"
+    data = {"message_id": f"id{seq}", "seq": seq, "user": user, "reaction": reaction}
+    await api.append("r", event, data, by=user)
+
+
+async def edit(api, seq: int, **fields: Any) -> None:
+    data = {"id": f"id{seq}", "seq": seq, "sender": "alice", "by": "alice", **fields}
+    await api.append("r", "message.edited", data)
+
+
+async def delete(api, seq: int) -> None:
+    data = {"id": f"id{seq}", "seq": seq, "sender": "alice", "by": "bob"}
+    await api.append("r", "message.deleted", data, by="bob")
+
+
+async def everything(who) -> list[Any]:
+    """All pages in every way; they must agree."""
+    ways: list[list[Any]] = []
+    back: list[Any] = []
+    page = await who.history("r", "?limit=7")
+    while True:
+        back[:0] = page["items"]
+        if page["previous"] is None:
+            break
+        page = await who.ok("GET", page["previous"])
+    forth: list[Any] = []
+    page = await who.history("r", "?after=0&limit=7")
+    while True:
+        forth += page["items"]
+        if page["next"] is None:
+            break
+        page = await who.ok("GET", page["next"])
+    for parameter in ("page={}", "skip={}"):
+        numbered: list[Any] = []
+        for number in range(1, 1000):
+            place = number if parameter.startswith("page") else 7 * (number - 1)
+            page = await who.history("r", f"?{parameter.format(place)}&limit=7")
+            assert page["total"] == len(back)
+            if not page["items"]:
+                break
+            numbered[:0] = page["items"]
+        ways.append(numbered)
+    around: list[Any] = []
+    for message in back[3::7]:
+        page = await who.history("r", f"?around={message['seq']}&limit=7")
+        around += page["items"]
+    assert around == back[: len(around)]
+    for way in (forth, *ways):
+        assert way == back
+    for message in back[::5]:
+        assert await who.ok("GET", f"/v1/rooms/r/messages/{message['seq']}") == message
+        assert await who.ok("GET", f"/v1/rooms/r/messages/{message['id']}") == message
+    return back
+
+
+async def make_a_story(api, alice) -> None:
+    for number in range(12):
+        await alice.post("r", f"message {number}", reply_to=1 if number % 5 == 4 else None)
+    for number in range(12):
+        await react(api, 2, f"user{number:02}")
+    await edit(api, 3, content="edited", metadata={"v": 2})
+    await delete(api, 4)
+    await react(api, 5, "alice", "a/b".replace("/", "-"))
+
+
+async def change_the_story(api, alice) -> None:
+    await edit(api, 4, content="never seen")
+    await react(api, 4, "bob")
+    await react(api, 2, "user00", added=False)
+    await react(api, 2, "user11")
+    await react(api, 2, "user15")
+    await react(api, 5, "alice", "a-b", added=False)
+    await react(api, 5, "bob", "a-b", added=False)
+    await edit(api, 1, content=None, attachments=[{"url": "https://example.com"}])
+    await delete(api, 6)
+    await react(api, 6, "alice")
+    for number in range(10):
+        await alice.post("r", f"later {number}", reply_to=1 if number == 0 else None)
+    await edit(api, 20, content="late edit")
+    await react(api, 20, "alice")
+
+
+def check_the_story(messages: list[Any]) -> None:
+    by_seq = {message["seq"]: message for message in messages}
+    assert list(by_seq) == list(range(1, 23))
+    assert by_seq[1]["reply_count"] == 3
+    assert by_seq[1]["content"] is None
+    assert by_seq[2]["reactions"] == {
+        "👍": {"count": 12, "users": [f"user{n:02}" for n in range(1, 11)], "mine": False}
+    }
+    assert (by_seq[3]["content"], by_seq[3]["metadata"]) == ("edited", {"v": 2})
+    assert by_seq[3]["edited_at"] is not None
+    for seq in (4, 6):
+        assert by_seq[seq]["content"] is None
+        assert by_seq[seq]["deleted_by"] == "bob"
+        assert by_seq[seq]["reactions"] == {}
+    assert by_seq[4]["edited_at"] is None
+    assert by_seq[5]["reactions"] == {}
+    assert by_seq[20]["content"] == "late edit"
+    assert by_seq[20]["reactions"] == {"👍": {"count": 1, "users": ["alice"], "mine": True}}
+
+
+async def test_pages_are_the_same_before_during_and_after_archiving(api, alice):
+    await make_a_story(api, alice)
+    await change_the_story(api, alice)
+    before = await everything(alice)
+    check_the_story(before)
+    for _ in range(4):
+        await api.archive("r", batch=11, batches=1)
+        assert await everything(alice) == before
+    await api.archive("r")
+    assert await api.log("r") == []
+    assert await everything(alice) == before
+
+
+async def test_changes_of_archived_messages_show_before_they_are_archived(api, alice):
+    await make_a_story(api, alice)
+    await api.archive("r")
+    await change_the_story(api, alice)
+    before = await everything(alice)
+    check_the_story(before)
+    await api.archive("r")
+    assert await everything(alice) == before
+
+
+async def test_a_flush_between_the_two_reads_loses_and_doubles_nothing(api, alice):
+    """The log is read, then the archiver takes all of it and more is written, then PostgreSQL."""
+    await make_a_story(api, alice)
+    await change_the_story(api, alice)
+    store = api.services.store.rooms
+
+    class FlushedAfterTheLog:
+        async def unarchived(self, key):
+            tail = await store.unarchived(key)
+            await alice.post("r", "while reading")
+            await api.archive("r", batch=9, batches=batches)
+            return tail
+
+    for batches, query in (
+        (1, PageQuery(limit=100)),
+        (2, PageQuery(limit=100, after=0)),
+        (99, PageQuery(limit=100, skip=0)),
+        (99, PageQuery(limit=100, before=1000)),
+    ):
+        page = await load_page(
+            api.services.db,
+            FlushedAfterTheLog(),
+            KEY,
+            room_pk=(await api.services.access.read("default", "r", None)).room_pk,
+            query=query,
+            viewer="alice",
+        )
+        messages = json.loads(page.items)
+        seqs = [message["seq"] for message in messages]
+        assert seqs == list(range(1, len(seqs) + 1))
+        check_the_story(messages[:22])
+
+
+async def test_five_thousand_unarchived_messages_beyond_the_logs_length(api, alice):
+    """The archiver stands still and the room has more events than ROOM_LOG_LENGTH."""
+    from broker.domain.access import Actor
+    from broker.protocol.message_draft import MessageDraft
+
+    actor = Actor("default", "alice", "user")
+    await alice.post("r", "archived")
+    await api.archive("r")
+    for number in range(5000):
+        draft = MessageDraft(content=f"message {number}")
+        await api.services.publisher.publish(actor, "r", draft)
+    assert len(await api.log("r")) == 5000 > api.services.settings.room_log_length
+    newest = await alice.history("r", "?limit=100")
+    assert [m["seq"] for m in newest["items"]] == list(range(4902, 5002))
+    oldest = await alice.history("r", "?after=0&limit=100")
+    assert [m["seq"] for m in oldest["items"]] == list(range(1, 101))
+    middle = await alice.history("r", "?around=2500&limit=10")
+    assert [m["seq"] for m in middle["items"]] == list(range(2495, 2505))
+    numbered = await alice.history("r", "?page=26&limit=100")
+    assert [m["seq"] for m in numbered["items"]] == list(range(2402, 2502))
+    assert (numbered["total"], numbered["totalPages"]) == (5001, 51)
+    last = await alice.history("r", "?page=51&limit=100")
+    assert [m["seq"] for m in last["items"]] == [1]
+    assert (await alice.ok("GET", "/v1/rooms/r/messages/3000"))["content"] == "message 2998"
+    await api.archive("r", batches=3)
+    again = await alice.history("r", "?around=1502&limit=100")
+    assert [m["seq"] for m in again["items"]] == list(range(1452, 1552))
+
+
+async def test_history_survives_the_loss_of_redis(api, alice, redis_server):
+    await make_a_story(api, alice)
+    await api.archive("r")
+    before = await everything(alice)
+    redis_server.flush()
+    assert await everything(alice) == before
+
+
+async def test_a_viewer_sees_its_own_reactions_as_its_own(api, alice):
+    await alice.post("r", "x")
+    await react(api, 1, "bob")
+    for _ in range(2):
+        for who, mine in ((alice, False), (api.as_user("bob"), True)):
+            (message,) = (await who.history("r"))["items"]
+            assert message["reactions"]["👍"] == {"count": 1, "users": ["bob"], "mine": mine}
+        (message,) = (await api.history("r"))["items"]
+        assert message["reactions"]["👍"] == {"count": 1, "users": ["bob"]}
+        await api.archive("r")

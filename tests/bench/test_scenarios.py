@@ -1,0 +1,125 @@
+"""Each scenario, small, against the floor; and against floors that do one thing wrong."""
+
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from bench import accounting, checks, scenarios, servers
+from bench.connection import BenchError
+from bench.fanout import FanoutOptions, run_fanout
+from bench.idle import IdleOptions, run_idle
+from bench.latency import LatencyOptions, run_latency
+from bench.pairs import PairsOptions, run_pairs
+from bench.target import Target
+from tests.bench.faulty_floor import FAULTS
+
+LONG = 20.0
+SHORT = 0.5  # seconds to wait for what a faulty floor never sends
+
+
+@pytest.fixture
+def floor() -> Iterator[Target]:
+    with servers.open_floor(server_core=None, generator_core=None) as target:
+        yield target
+
+
+def faulty(fault: str):
+    command = (sys.executable, "-m", "tests.bench.faulty_floor", fault)
+    return servers.open_floor(server_core=None, generator_core=None, command=command)
+
+
+def small_fanout(target: Target, patience: float = LONG, in_flight: int = 1):
+    options = FanoutOptions(
+        receivers=10, in_flight=in_flight, seconds=0.3, warm_up=0.1, patience=patience
+    )
+    return run_fanout(target, "room", [f"user{number}" for number in range(10)], options)
+
+
+def small_pairs(target: Target, patience: float = LONG):
+    options = PairsOptions(rooms=3, seconds=0.3, warm_up=0.1, patience=patience)
+    rooms = {f"room{number}": (f"ann{number}", f"bob{number}") for number in range(3)}
+    return run_pairs(target, rooms, options)
+
+
+def small_latency(target: Target, patience: float = LONG):
+    options = LatencyOptions(receivers=3, rate=200.0, seconds=0.3, warm_up=0.1, patience=patience)
+    return run_latency(target, "room", ["ann", "bob", "cyd"], options)
+
+
+@pytest.mark.parametrize("in_flight", [1, 8])
+def test_fanout_counts_what_every_receiver_got(floor: Target, in_flight: int):
+    outcome = small_fanout(floor, in_flight=in_flight)
+    assert outcome.figure > 0
+    assert outcome.details["deliveries"] % 10 == 0
+    assert outcome.details["deliveries"] > 0
+
+
+def test_pairs_counts_answered_messages(floor: Target):
+    outcome = small_pairs(floor)
+    assert outcome.details["messages"] > 3
+    assert outcome.figure > 0
+
+
+def test_latency_counts_the_events_of_everybody_but_the_sender(floor: Target):
+    outcome = small_latency(floor)
+    assert outcome.details["events"] % 2 == 0
+    assert 0 < outcome.details["p50_ms"] <= outcome.details["p99_ms"]
+
+
+def test_idle_measures_memory(floor: Target):
+    users = [f"user{number}" for number in range(150)]
+    outcome = run_idle(floor, ["room"] * 150, users, IdleOptions(connections=150, seconds=0.1))
+    assert outcome.details["connections"] == 150
+    assert 0 <= outcome.details["kib_connected"] < 100
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("scenario", [small_fanout, small_pairs, small_latency])
+def test_a_faulty_server_gets_no_figure(scenario, fault: str):
+    if fault == "changed" and scenario is not small_fanout:
+        fault = "lost"  # content is compared there with what was published, see the next test
+    with faulty(fault) as target, pytest.raises((checks.CheckFailed, BenchError)) as failure:
+        scenario(target, SHORT)
+    expected = BenchError if fault == "closed" else checks.CheckFailed
+    assert failure.type is expected
+
+
+def test_pairs_compares_contents_where_the_server_sends_them(floor: Target):
+    honest = Target(**{**vars(floor), "checks_content": True})
+    with pytest.raises(checks.CheckFailed, match="holds"):
+        small_pairs(honest)
+
+
+def test_fanout_compares_contents_where_the_server_sends_them(floor: Target):
+    honest = Target(**{**vars(floor), "checks_content": True})
+    with pytest.raises(checks.CheckFailed, match="holds"):
+        small_fanout(honest)
+
+
+def test_turns_alternate_and_every_target_is_judged():
+    run = scenarios.run_name()
+    scenario = scenarios.pairs(run, PairsOptions(rooms=2, seconds=0.1, warm_up=0.05))
+    lines: list[str] = []
+
+    def open_as(name: str):
+        def opener():
+            return servers.open_floor(server_core=None, generator_core=None, name=name)
+
+        return opener
+
+    openers = {"broker": open_as("broker"), "floor": open_as("floor")}
+    outcome = scenarios.run_scenario(scenario, openers, 2, lines.append)
+    assert [one.target for one in outcome.rounds] == ["broker", "floor", "floor", "broker"]
+    assert len(lines) == 4
+    ratio, redis = outcome.bars
+    assert ratio.value is not None
+    assert redis.is_met is None
+
+
+def test_the_floor_ends_with_its_generator(floor: Target):
+    assert accounting.process_tree(floor.process)[0] == floor.process
+    with servers.open_floor(server_core=None, generator_core=None) as other:
+        process = other.process
+        assert accounting.tree_memory(process) > 0
+    assert accounting.tree_memory(process) == 0

@@ -1,0 +1,88 @@
+"""`parley check`: a line for each check, status 1 with the reason if one fails."""
+
+import pytest
+
+from tests.parley.conftest import SECRET, Run
+from tests.support.servers import RedisServer
+
+
+def states(out: str) -> dict[str, str]:
+    """Check → its first word."""
+    lines = [line for line in out.splitlines() if not line.startswith(" ")]
+    return {line.split()[1].rstrip(":"): line.split()[0] for line in lines}
+
+
+def test_all_is_well(run: Run, redis_url: str, database_url: str) -> None:
+    found = run("check", REDIS_URL=redis_url, DATABASE_URL=database_url, JWT_SECRET=SECRET)
+    assert states(found.out) == dict.fromkeys(
+        ["configuration", "redis", "postgres", "schema", "deployment"], "ok"
+    )
+    assert (found.status, found.err) == (0, "")
+
+
+def test_rooms_are_checked_when_asked_for(run: Run, redis_url: str, database_url: str) -> None:
+    urls = {"REDIS_URL": redis_url, "DATABASE_URL": database_url}
+    found = run("check", "--rooms", **urls, JWT_SECRET=SECRET)
+    assert states(found.out)["rooms"] == "ok"
+    assert found.status == 0
+
+
+def test_servers_that_are_away_fail_with_their_reason(run: Run, free_port: int) -> None:
+    found = run(
+        "check",
+        REDIS_URL=f"redis://:hunter2@127.0.0.1:{free_port}",
+        DATABASE_URL=f"postgresql://u:hunter2@127.0.0.1:{free_port}/d",
+        JWT_SECRET=SECRET,
+    )
+    assert states(found.out) == {
+        "configuration": "ok",
+        "redis": "FAILED",
+        "postgres": "FAILED",
+        "schema": "skipped",
+        "deployment": "skipped",
+    }
+    assert found.status == 1
+    assert "refused" in found.out
+    assert "hunter2" not in found.out + found.err
+
+
+def test_a_redis_that_may_drop_keys_is_refused(
+    run: Run, private_redis: RedisServer, database_url: str
+) -> None:
+    private_redis.command("CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
+    urls = {"REDIS_URL": private_redis.url, "DATABASE_URL": database_url}
+    found = run("check", **urls, JWT_SECRET=SECRET)
+    assert states(found.out)["redis"] == "FAILED"
+    assert "maxmemory-policy is allkeys-lru" in found.out
+    assert found.status == 1
+
+
+def test_servers_of_two_deployments_are_refused(
+    run: Run, redis_server: RedisServer, redis_url: str, database_url: str
+) -> None:
+    urls = {"REDIS_URL": redis_url, "DATABASE_URL": database_url}
+    assert run("check", **urls, JWT_SECRET=SECRET).status == 0
+    for key in redis_server.command("KEYS", "*deployment*"):
+        redis_server.command("SET", key, "another")
+    found = run("check", **urls, JWT_SECRET=SECRET)
+    assert states(found.out)["deployment"] == "FAILED"
+    assert found.status == 1
+
+
+def test_another_number_of_partitions_is_refused(
+    run: Run, redis_url: str, database_url: str
+) -> None:
+    urls = {"REDIS_URL": redis_url, "DATABASE_URL": database_url}
+    assert run("check", **urls, JWT_SECRET=SECRET).status == 0
+    found = run("check", **urls, JWT_SECRET=SECRET, ROOM_PARTITIONS="8")
+    assert states(found.out)["deployment"] == "FAILED"
+    assert "ROOM_PARTITIONS" in found.out
+
+
+@pytest.mark.parametrize(
+    "variables", [{"JWT_PUBLIC_KEY": "no-such-file.pem"}, {"JWT_JWKS_URL": "https://a.test/jwks"}]
+)
+def test_keys_that_can_not_be_used_are_one_line(run: Run, variables: dict[str, str]) -> None:
+    found = run("check", REDIS_URL="redis://r", DATABASE_URL="postgresql://p/d", **variables)
+    assert found.status == 2
+    assert found.error_line.startswith(f"parley: {next(iter(variables))}: ")

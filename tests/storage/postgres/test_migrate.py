@@ -1,0 +1,101 @@
+"""Migrations: the sum of them is the schema, and two hosts may start at once."""
+
+import subprocess
+import sys
+import uuid
+
+import pytest
+import trio
+
+from storage.errors import StorageUnavailable
+from storage.postgres.migrate import migrate, read_statements, schema_version
+from storage.postgres.pool import Database, open_database
+from tests.support.servers import PostgresServer, fetch
+
+NEWEST = "0001"
+_MIGRATE = "import sys; from storage.postgres.migrate import migrate; migrate(sys.argv[1])"
+# Everything about a schema that a migration can change, as text.
+_SCHEMA = """
+SELECT 'column ' || c.relname || '.' || a.attname || ' ' || format_type(a.atttypid, a.atttypmod)
+       || CASE WHEN a.attnotnull THEN ' not null' ELSE '' END
+       || coalesce(' default ' || pg_get_expr(d.adbin, d.adrelid), '')
+       || coalesce(' collate ' || (SELECT collname FROM pg_collation WHERE oid = a.attcollation), '')
+       AS line
+FROM pg_class c
+JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+LEFT JOIN pg_attrdef d ON d.adrelid = c.oid AND d.adnum = a.attnum
+WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p')
+UNION ALL
+SELECT 'constraint ' || conrelid::regclass || ' ' || pg_get_constraintdef(oid)
+FROM pg_constraint WHERE connamespace = 'public'::regnamespace
+UNION ALL
+SELECT 'index ' || pg_get_indexdef(indexrelid)
+FROM pg_index JOIN pg_class c ON c.oid = indexrelid
+WHERE c.relnamespace = 'public'::regnamespace
+ORDER BY line
+"""
+
+
+@pytest.fixture
+def empty_url(postgres_server: PostgresServer):
+    """A database without any table."""
+    name = f"t_{uuid.uuid4().hex}"
+    postgres_server.execute(f"CREATE DATABASE {name}")
+    url = postgres_server.url_of(name)
+    yield url
+    postgres_server.drop_database(url)
+
+
+def schema_of(url: str) -> list[str]:
+    return [row["line"] for row in fetch(url, _SCHEMA)]
+
+
+def test_migrations_give_the_schema_and_repeating_changes_nothing(empty_url):
+    migrate(empty_url)
+    once = schema_of(empty_url)
+    migrate(empty_url)
+    assert schema_of(empty_url) == once
+    assert any("messages_15" in line for line in once)
+
+
+def test_two_hosts_migrate_at_once(empty_url, database_url):
+    racers = [
+        subprocess.Popen(
+            [sys.executable, "-c", _MIGRATE, empty_url],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+        for _ in range(3)
+    ]
+    outputs = [racer.communicate(timeout=50)[0] for racer in racers]
+    assert [racer.returncode for racer in racers] == [0, 0, 0], outputs
+    assert schema_of(empty_url) == schema_of(database_url)
+
+
+async def test_schema_version_is_none_before_the_first_migration(empty_url):
+    async with open_database(empty_url) as database:
+        assert await schema_version(database) is None
+        await trio.to_thread.run_sync(migrate, empty_url)
+        assert await schema_version(database) == NEWEST
+
+
+def test_a_server_that_is_away_is_one_clear_error(free_port):
+    with pytest.raises(StorageUnavailable) as caught:
+        migrate(f"postgresql://nobody@127.0.0.1:{free_port}/nothing")
+    assert caught.value.backend == "postgres"
+    assert caught.value.outcome == "not_done"
+
+
+def test_an_unknown_database_is_unavailable(postgres_server):
+    with pytest.raises(StorageUnavailable):
+        migrate(postgres_server.url_of("no_such_database"))
+
+
+def test_every_statement_of_a_migration_ends_with_a_semicolon():
+    statements = read_statements("0001_kernel.sql")
+    assert all(statement.endswith(";") for statement in statements)
+    assert sum(statement.startswith("CREATE TABLE") for statement in statements) > 20
+
+
+async def test_the_default_project_is_there(database: Database):
+    assert await database.fetchval("SELECT id FROM projects") == "default"

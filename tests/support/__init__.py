@@ -1,0 +1,1 @@
+"""What tests of several packages share: real servers, real processes, a client, faults."""

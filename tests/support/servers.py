@@ -1,0 +1,248 @@
+"""Real Redis and PostgreSQL servers for tests, with what a test may want to do to them.
+
+All methods are synchronous and quick (tens of milliseconds), so they may be called from trio
+tests too. Servers end with the test process, whatever happens to it.
+"""
+
+import asyncio
+import contextlib
+import signal
+import socket
+import threading
+import uuid
+from collections.abc import Callable, Coroutine
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import psutil
+from redis.exceptions import ResponseError
+
+from workers.embedded.ports import LOOPBACK
+from workers.embedded.postgres import EmbeddedPostgres
+from workers.embedded.redis import EmbeddedRedis
+
+TEMPLATE = "parley_template"
+
+
+class RedisServer:
+    """An embedded Redis. `url` stays the same over restarts."""
+
+    def __init__(self, folder: Path) -> None:
+        self._server = EmbeddedRedis(folder)
+
+    @property
+    def url(self) -> str:
+        return self._server.url
+
+    @property
+    def port(self) -> int:
+        return self._server.port
+
+    @property
+    def pid(self) -> int:
+        return self._server.process.pid
+
+    @property
+    def folder(self) -> Path:
+        return self._server.folder
+
+    def start(self) -> None:
+        self._server.start()
+
+    def stop(self) -> None:
+        """SIGTERM: data is synced. Nothing happens if it is down."""
+        self._server.stop()
+
+    def kill(self) -> None:
+        """kill -9."""
+        self._server.kill()
+
+    def restart(self) -> None:
+        """Stop and start on the same port with the same data."""
+        self.stop()
+        self.start()
+
+    def lose_data(self) -> None:
+        """kill -9, and start empty: a new server (new replication id) at the old address."""
+        self.kill()
+        (self._server.folder / "appendonly.aof").unlink(missing_ok=True)
+        self.start()
+
+    def pause(self) -> None:
+        """SIGSTOP: the kernel still accepts connections and bytes, nothing answers."""
+        self._server.process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        self._server.process.send_signal(signal.SIGCONT)
+
+    def flush(self) -> None:
+        """FLUSHALL."""
+        self.command("FLUSHALL")
+
+    def command(self, *words: str | int | bytes) -> Any:
+        """Run one command on a connection of its own; bytes, int, None or a list.
+
+        Raises redis.exceptions.ResponseError for an error reply.
+        """
+        encoded = [word if isinstance(word, bytes) else str(word).encode() for word in words]
+        packed = b"*%d\r\n" % len(encoded)
+        packed += b"".join(b"$%d\r\n%s\r\n" % (len(word), word) for word in encoded)
+        with socket.create_connection((LOOPBACK, self.port), timeout=10) as connection:
+            connection.sendall(packed)
+            with connection.makefile("rb") as reader:
+                return _read_reply(reader.readline, reader.read)
+
+
+def _read_reply(read_line: Callable[[], bytes], read: Callable[[int], bytes]) -> Any:
+    line = read_line()
+    kind, rest = line[:1], line[1:-2]
+    if kind == b"+":
+        return rest
+    if kind == b"-":
+        raise ResponseError(rest.decode())
+    if kind == b":":
+        return int(rest)
+    if kind == b"$":
+        return None if int(rest) < 0 else read(int(rest) + 2)[:-2]
+    if kind == b"*":
+        return None if int(rest) < 0 else [_read_reply(read_line, read) for _ in range(int(rest))]
+    raise AssertionError(f"no reply: {line!r}")
+
+
+class PostgresServer:
+    """An embedded PostgreSQL (fsync off). `url` stays the same over restarts.
+
+    Making a database takes longer than many a test. With `ahead` the next one is made, and used
+    ones are dropped, in the background while a test runs.
+    """
+
+    def __init__(self, folder: Path, *, ahead: bool = False) -> None:
+        self._server = EmbeddedPostgres(folder, durable=False)
+        self._has_template = False
+        self._background = ThreadPoolExecutor(1, "test-databases") if ahead else None
+        self._next: Future[str] | None = None
+
+    @property
+    def url(self) -> str:
+        """The address of the server's own, empty database."""
+        return self._server.url
+
+    @property
+    def port(self) -> int:
+        return self._server.port
+
+    @property
+    def pid(self) -> int:
+        return self._server.process.pid
+
+    def url_of(self, database: str) -> str:
+        return self._server.url_of(database)
+
+    def start(self) -> None:
+        self._server.start()
+
+    def stop(self) -> None:
+        """Fast shutdown; paused processes are resumed for it. Nothing happens if it is down."""
+        if self._background is not None:
+            self._background.shutdown()
+        if self._server.is_running():
+            self.resume()
+        self._server.stop()
+
+    def kill(self) -> None:
+        """kill -9 of the postmaster."""
+        self._server.kill()
+
+    def restart(self) -> None:
+        self.stop()
+        self.start()
+
+    def pause(self) -> None:
+        """SIGSTOP of the postmaster, then of all of its processes."""
+        self._signal_all(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        self._signal_all(signal.SIGCONT)
+
+    def create_database(self) -> str:
+        """A fresh, migrated database; returns its URL."""
+        if self._background is None:
+            return self._copy_template()
+        following = self._next or self._background.submit(self._copy_template)
+        self._next = None
+        url = following.result()
+        self._next = self._background.submit(self._copy_template)
+        return url
+
+    def drop_database(self, url: str) -> None:
+        """Drop it, cutting off whoever is still connected."""
+        statement = f"DROP DATABASE IF EXISTS {url.rpartition('/')[2]} WITH (FORCE)"
+        if self._background is None:
+            self.execute(statement)
+        else:
+            self._background.submit(self.execute, statement)
+
+    def execute(self, statement: str, *arguments: Any) -> None:
+        """Run a statement on the server's own database."""
+        run_sql(self.url, lambda connection: connection.execute(statement, *arguments))
+
+    def _copy_template(self) -> str:
+        self._make_template()
+        name = f"t_{uuid.uuid4().hex}"
+        self.execute(f"CREATE DATABASE {name} TEMPLATE {TEMPLATE}")
+        return self.url_of(name)
+
+    def _make_template(self) -> None:
+        if self._has_template:
+            return
+        from storage.postgres.migrate import migrate
+
+        self.execute(f"CREATE DATABASE {TEMPLATE}")
+        migrate(self.url_of(TEMPLATE))
+        self._has_template = True
+
+    def _signal_all(self, number: signal.Signals) -> None:
+        # The postmaster first: it makes no more processes once it is stopped.
+        self._server.process.send_signal(number)
+        for process in psutil.Process(self.pid).children(recursive=True):
+            with contextlib.suppress(psutil.NoSuchProcess):  # workers come and go
+                process.send_signal(number)
+
+
+def run_sql(url: str, work: Callable[[Any], Coroutine[Any, Any, Any]]) -> Any:
+    """Run `work(connection)` on a connection of its own to the database at `url`."""
+
+    async def connect_and_work() -> Any:
+        connection = await asyncpg.connect(url, timeout=10)
+        try:
+            return await work(connection)
+        finally:
+            await connection.close(timeout=5)
+
+    return _in_asyncio(connect_and_work)
+
+
+def fetch(url: str, query: str, *arguments: Any) -> list[dict[str, Any]]:
+    """The rows of a query, as dictionaries."""
+    rows = run_sql(url, lambda connection: connection.fetch(query, *arguments))
+    return [dict(row) for row in rows]
+
+
+def _in_asyncio(work: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
+    """Run asyncio code in a thread of its own: the caller may be inside trio."""
+    outcome: dict[str, Any] = {}
+
+    def run() -> None:
+        try:
+            outcome["value"] = asyncio.run(work())
+        except BaseException as error:
+            outcome["error"] = error
+
+    thread = threading.Thread(target=run, name="test-sql")
+    thread.start()
+    thread.join()
+    if "error" in outcome:
+        raise outcome["error"]
+    return outcome["value"]

@@ -1,0 +1,1 @@
+"""Processes beside the broker and the API: the archiver, the supervisor, embedded servers."""

@@ -1,0 +1,1 @@
+"""The archiver: moves every durable event from Redis into PostgreSQL, in order, once."""

@@ -1,0 +1,108 @@
+"""Composition root of `parley archiver`: settings in, a running archiver out.
+
+Tasks, from the outermost: Redis, metrics, announcements, the waiting for entries, the archiver.
+SIGTERM and SIGINT stop the archiver, which finishes the batches in hand within DRAIN_SECONDS; then
+everything else is cancelled. Servers that are away at the start are waited for.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Final, TypeVar
+
+import structlog
+import trio
+
+from broker.domain.announcing import Announcer
+from broker.domain.seeding import Seeder
+from config.metrics import Metrics, serve_metrics
+from config.settings import Settings
+from storage.errors import StorageUnavailable
+from storage.postgres.deployment import ensure_deployment
+from storage.postgres.pool import Database, open_database
+from storage.redis.store import RedisStore, open_store, require_deployment
+from workers.archiver.announcing import announce_late
+from workers.archiver.archiver import FLUSHES_MAX, Archiver, ArchiverOptions
+from workers.archiver.waiting import watch_archive
+
+T = TypeVar("T")
+
+# A batch of ten thousand large events takes seconds where a query of the API may not.
+STATEMENT_TIMEOUT: Final = 15.0
+# Beside the flushes, one for announcements.
+POOL_SIZE: Final = FLUSHES_MAX + 1
+START_DELAY: Final = 0.5
+
+
+async def serve_archiver(settings: Settings, *, ready: Callable[[str], None]) -> None:
+    """Archive until SIGTERM or SIGINT; `ready` is called once both servers have answered.
+
+    Raises ConfigError if the database and Redis do not belong together or to these settings.
+    """
+    metrics = Metrics()
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        async with (
+            open_store(settings, name="parley-archiver") as store,
+            open_database(
+                settings.database_url,
+                pool_size=POOL_SIZE,
+                statement_timeout=STATEMENT_TIMEOUT,
+                name="parley-archiver",
+            ) as database,
+            trio.open_nursery() as nursery,
+        ):
+            archiver = Archiver(
+                database=database,
+                store=store.archive,
+                options=ArchiverOptions(
+                    batch=settings.archive_batch, interval=settings.archive_interval
+                ),
+                metrics=metrics,
+            )
+            nursery.start_soon(_stop_on_signal, signals, archiver, settings, nursery.cancel_scope)
+            if settings.metrics_port:
+                await nursery.start(serve_metrics, metrics, settings.host, settings.metrics_port)
+            await _check_servers(settings, store, database)
+            nursery.start_soon(
+                watch_archive, archiver, store.archive, settings.redis_url,
+                settings.archive_interval,
+            )  # fmt: skip
+            announcer = Announcer(database, store.rooms, Seeder(database, store.rooms))
+            nursery.start_soon(announce_late, announcer, metrics)
+            nursery.start_soon(archiver.watch_backlog)
+            ready(f"{settings.room_partitions} partitions")
+            await archiver.run()
+            nursery.cancel_scope.cancel()
+
+
+async def _check_servers(settings: Settings, store: RedisStore, database: Database) -> None:
+    deployment = await _wait_available(
+        lambda: ensure_deployment(database, settings.room_partitions)
+    )
+    await _wait_available(lambda: require_deployment(store.client, deployment))
+
+
+async def _wait_available(step: Callable[[], Awaitable[T]]) -> T:
+    log = structlog.get_logger("archiver")
+    while True:
+        try:
+            return await step()
+        except StorageUnavailable as error:
+            log.warning("waiting for a server", backend=error.backend, reason=error.reason)
+        await trio.sleep(START_DELAY)
+
+
+async def _stop_on_signal(
+    signals: AsyncIterator[int],
+    archiver: Archiver,
+    settings: Settings,
+    everything: trio.CancelScope,
+) -> None:
+    """At the first signal drain within DRAIN_SECONDS, at the second one stop at once."""
+    await anext(signals)
+    if archiver.is_running:
+        archiver.stop()
+        with trio.move_on_after(settings.drain_seconds):
+            await anext(signals)
+    everything.cancel()

@@ -1,0 +1,1 @@
+"""The supervisor of `parley up`: starts, watches, restarts and stops child processes."""
