@@ -24,6 +24,7 @@ from bench.fanout import FanoutOptions
 from bench.idle import IdleOptions
 from bench.latency import LatencyOptions
 from bench.pairs import PairsOptions
+from bench.rest import Api
 
 JOINED_IN_FLIGHT: Final = 16
 Builder = Callable[[str], scenarios.Scenario]
@@ -266,6 +267,7 @@ def _open_servers(
             openers["broker"] = partial(
                 servers.open_broker,
                 system,
+                Api(system["API_URL"], system["API_KEY"]),
                 server_core=server_core,
                 generator_core=generator_core,
             )

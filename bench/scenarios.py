@@ -58,8 +58,8 @@ def run_name() -> str:
 
 def fanout(run: str, options: FanoutOptions) -> Scenario:
     """One room of many; see `bench.fanout`."""
-    joined = options.in_flight > 1
-    room = f"{run}-fanout"
+    name = "fanout-joined" if options.in_flight > 1 else "fanout"
+    room = f"{run}-{name}"
     users = [f"{run}-{number}" for number in range(options.receivers)]
 
     def bars(rounds: Sequence[figures.Round]) -> list[figures.Bar]:
@@ -67,7 +67,7 @@ def fanout(run: str, options: FanoutOptions) -> Scenario:
         return [figures.Bar(name="broker / floor", value=value, limit=0.5, unit="", at_least=True)]
 
     return Scenario(
-        name="fanout-joined" if joined else "fanout",
+        name=name,
         unit="deliveries / server CPU s",
         parameters=asdict(options),
         rooms={room: users},

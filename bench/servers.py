@@ -105,13 +105,12 @@ def open_system(generator_core: int | None) -> Iterator[dict[str, str]]:
 
 @contextlib.contextmanager
 def open_broker(
-    system: Mapping[str, str], *, server_core: int | None, generator_core: int | None
+    system: Mapping[str, str], api: Api, *, server_core: int | None, generator_core: int | None
 ) -> Iterator[Target]:
-    """A fresh broker of the product in `system`, alone on its core."""
+    """A fresh broker of the product in `system`, alone on its core; `api` makes its rooms."""
     port = _free_port()
     settings = {**system, **BROKER_SETTINGS, "PORT": str(port), "HOST": "127.0.0.1"}
     tokens = TokenMaker(system)
-    api = Api(system["API_URL"], system["API_KEY"])
     with tempfile.TemporaryDirectory(prefix="parley-bench-") as folder:
         log = Path(folder) / "broker.log"
         command = [sys.executable, "-m", "parley", "broker"]

@@ -13,15 +13,13 @@ from __future__ import annotations
 import time
 from collections import deque
 from functools import partial
-from typing import Any
 
 import trio
 
 from broker import admission, handlers
-from broker.domain import roles
 from broker.domain.access import Actor
 from broker.domain.identity import Identity
-from broker.domain.publishing import draft_event, refuse_unavailable
+from broker.fast_publish import begin_publish
 from broker.protocol import errors, frames
 from broker.protocol.commands import (
     Auth,
@@ -36,13 +34,12 @@ from broker.protocol.commands import (
 from broker.protocol.errors import NotAnObject, ProtocolError
 from broker.protocol.frames import encode_text_frame
 from broker.protocol.states import State, answer_to_fault, refusal_of
-from broker.rates import RefusalCount, TokenBucket
+from broker.rates import Allowance
+from broker.room_queue import RoomQueue
 from broker.services import Services
 from broker.wire import Peer
 from config import limits
-from storage.errors import StorageUnavailable
 from storage.redis.keys import room_key, split_room_key
-from storage.redis.outcomes import Draft
 
 NOBODY_YET = Actor("", None, "user")
 
@@ -51,25 +48,21 @@ class Connection:
     """Receiver of one peer's messages and subscriber of its rooms."""
 
     __slots__ = (
-        "_busy",
+        "_allowance",
         "_due_at",
-        "_finished_at_once",
         "_is_admitting",
-        "_is_beginning",
-        "_is_paused",
-        "_message_rate",
         "_not_objects",
-        "_other_rate",
         "_peer",
-        "_refusals",
         "_services",
         "_waiting",
-        "_waiting_count",
         "actor",
         "channel",
+        "has_finished_at_once",
         "identity",
+        "is_beginning",
         "is_closed",
         "post",
+        "queue",
         "state",
         "subscriptions",
         "user",
@@ -78,21 +71,15 @@ class Connection:
     def __init__(self, peer: Peer, services: Services) -> None:
         now = trio.current_time()
         settings = services.settings
-        rate = settings.rate_messages_per_second
         self._peer = peer
         self._services = services
-        self._message_rate = TokenBucket(rate, rate * limits.RATE_BURST_SECONDS, now)
-        other = rate * limits.RATE_OTHER_FACTOR
-        self._other_rate = TokenBucket(other, other * limits.RATE_BURST_SECONDS, now)
-        self._refusals: RefusalCount | None = None
+        self._allowance = Allowance(settings.rate_messages_per_second, now)
+        self.queue = RoomQueue(peer, self._begin)
         self._not_objects = 0
-        self._busy: dict[str, deque[Command] | None] = {}
         self._waiting: deque[Command] | None = None
-        self._waiting_count = 0
-        self._is_paused = False
         self._is_admitting = False
-        self._is_beginning = False
-        self._finished_at_once = False
+        self.is_beginning = False
+        self.has_finished_at_once = False
         self._due_at = now + settings.auth_timeout
         self.state = State.AWAITING_AUTH
         self.actor = NOBODY_YET
@@ -139,7 +126,7 @@ class Connection:
         self.subscriptions.clear()
         if self.channel:
             hub.remove_connection(self.channel, self)
-        self._busy.clear()
+        self.queue.clear()
         self._waiting = None
 
     def _handle(self, command: Command) -> None:
@@ -148,8 +135,7 @@ class Connection:
             self.refuse(command.id, ProtocolError(code))
             return
         is_publish = type(command) is Publish
-        bucket = self._message_rate if is_publish else self._other_rate
-        wait = bucket.take(trio.current_time())
+        wait = self._allowance.take(is_message=is_publish, now=trio.current_time())
         if wait:
             self.refuse(
                 command.id, ProtocolError("rate_limited", retry_after=round(wait + 0.005, 2))
@@ -164,7 +150,7 @@ class Connection:
             else:
                 self._start(partial(handlers.refresh, self, self._services, command))
         else:
-            self._enqueue(room_key(self.actor.project, command.room), command)
+            self.queue.add(room_key(self.actor.project, command.room), command)
 
     def _refuse_fault(self, fault: ProtocolError) -> None:
         answer = answer_to_fault(self.state, fault)
@@ -176,130 +162,35 @@ class Connection:
                 self.disconnect(errors.NOT_AN_OBJECT)
 
     def _count_refusal(self) -> None:
-        now = trio.current_time()
-        if self._refusals is None:
-            self._refusals = RefusalCount(limits.RATE_REFUSED_MAX, limits.RATE_REFUSED_SECONDS, now)
-        if self._refusals.add(now):
+        if self._allowance.refuse(trio.current_time()):
             self.disconnect(errors.TOO_MANY_FRAMES)
 
-    # --- one command of a room at a time ------------------------------------------------------
-
-    def _enqueue(self, key: str, command: Command) -> None:
-        busy = self._busy
-        if key not in busy:
-            busy[key] = None
-            if self._begin(key, command):
-                self._advance(key)
-            return
-        queue = busy[key]
-        if queue is None:
-            queue = busy[key] = deque()
-        queue.append(command)
-        self._count_waiting(1)
-
-    def _advance(self, key: str) -> None:
-        """The room's command is done: begin those behind it, as long as they end at once."""
-        busy = self._busy
-        while key in busy:
-            queue = busy[key]
-            if not queue:
-                del busy[key]
-                return
-            command = queue.popleft()
-            self._count_waiting(-1)
-            if not self._begin(key, command):
-                return
+    # --- commands of rooms ---------------------------------------------------------------------
 
     def _begin(self, key: str, command: Command) -> bool:
-        """Begin a command; True if it is done already (else `_advance` follows later)."""
+        """Begin a command; True if it is done already (else `advance` follows later)."""
         if isinstance(command, Publish):
-            return self._begin_publish(key, command)
+            return begin_publish(self, self._services, key, command)
         if isinstance(command, Unsubscribe):
             self._unsubscribe(key)
             self.reply(command.id, b"{}")
             return True
-        self._start_room_command(key, command, handlers.slow_command(self, self._services, command))
+        self.start_room_command(key, command, handlers.slow_command(self, self._services, command))
         return False
-
-    def _count_waiting(self, step: int) -> None:
-        self._waiting_count += step
-        if self._is_paused:
-            if self._waiting_count < limits.COMMANDS_WAITING_MAX // 2:
-                self._is_paused = False
-                self._peer.resume()
-        elif self._waiting_count >= limits.COMMANDS_WAITING_MAX:
-            self._is_paused = True
-            self._peer.pause()
-
-    # --- publish ------------------------------------------------------------------------------
-
-    def _begin_publish(self, key: str, command: Publish) -> bool:
-        services = self._services
-        access = services.access.known(key, self.user)
-        if (
-            access is None
-            or command.kind == "system"
-            or access.refusal(roles.Action.PUBLISH, self.actor, command.room) is not None
-        ):
-            # Nothing is refused on a remembered role: it may have risen since.
-            self._start_room_command(
-                key, command, partial(handlers.publish, self, services, command)
-            )
-            return False
-        try:
-            event = draft_event(key, command.room, self.user, command, access.version)
-        except ProtocolError as error:
-            self.refuse(command.id, error)
-            return True
-        room = services.node.hub.rooms.get(key)
-        keys = services.store.keys.room(key) if room is None else room.keys
-        self._is_beginning = True
-        self._finished_at_once = False
-        services.store.rooms.submit_publish(
-            keys, key, event, partial(self._finish_publish, key, command, event)
-        )
-        self._is_beginning = False
-        return self._finished_at_once
-
-    def _finish_publish(self, key: str, command: Publish, event: Draft, reply: Any) -> None:
-        if type(reply) is list and type(reply[0]) is int:
-            if command.id is not None:
-                offset, seq, ms = reply
-                self.post(
-                    encode_text_frame(
-                        frames.publish_reply(
-                            command.id,
-                            event.message_id,
-                            seq,
-                            offset,
-                            ms,
-                            False,
-                            self._services.times,
-                        )
-                    )
-                )
-        elif isinstance(reply, StorageUnavailable):
-            self.refuse(command.id, refuse_unavailable(reply))
-        else:
-            work = partial(handlers.finish_publish, self, self._services, command, event, reply)
-            self._start_room_command(key, command, work)
-            return
-        if self._is_beginning:
-            self._finished_at_once = True
-        else:
-            self._advance(key)
 
     # --- slower commands ----------------------------------------------------------------------
 
     def _start(self, work: handlers.Work) -> None:
         self._services.start(work)
 
-    def _start_room_command(self, key: str, command: Command, work: handlers.Work) -> None:
+    def start_room_command(self, key: str, command: Command, work: handlers.Work) -> None:
+        """Run a command of a room in a task, behind the barrier for its errors."""
+
         async def run() -> None:
             try:
                 await handlers.answer_errors(self, command, work)
             finally:
-                self._advance(key)
+                self.queue.advance(key)
 
         self._services.start(run)
 
@@ -321,14 +212,14 @@ class Connection:
         self._is_admitting = False
         waiting, self._waiting = self._waiting, None
         for earlier in waiting or ():
-            self._count_waiting(-1)
+            self.queue.count_waiting(-1)
             self._handle(earlier)
 
     def _wait_for_admission(self, command: Command) -> None:
         if self._waiting is None:
             self._waiting = deque()
         self._waiting.append(command)
-        self._count_waiting(1)
+        self.queue.count_waiting(1)
 
     # --- what commands use --------------------------------------------------------------------
 
@@ -400,4 +291,4 @@ class Connection:
     @property
     def has_work(self) -> bool:
         """Whether a command's answer is still on its way."""
-        return bool(self._busy)
+        return self.queue.is_busy

@@ -21,7 +21,6 @@ from broker.health import HttpAnswer, health_answer, text_answer
 
 CONNECT_PATH: Final = "/v1/connect"
 SUBPROTOCOL: Final = "parley.v1"
-HEAD_BYTES_MAX: Final = 16 * 1024
 _KEY_BYTES: Final = 16
 _VERSION: Final = "13"
 _HINT: Final = (

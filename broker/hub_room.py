@@ -41,20 +41,22 @@ class Subscriber(Protocol):
 class Hold:
     """Events kept for a subscription whose reply is on its way."""
 
-    __slots__ = ("events", "has_overflowed", "reached", "size_bytes", "was_live")
+    __slots__ = ("events", "has_overflowed", "last", "reached", "size_bytes", "was_live")
 
     def __init__(self, *, was_live: bool, reached: int) -> None:
         self.events: list[tuple[int, bytes]] = []
+        self.last = 0
         self.size_bytes = 0
         self.has_overflowed = False
         self.was_live = was_live
         self.reached = reached
-        """What the client had already before the hold, if that is above the room's position."""
+        """How far a client that was live had come before the hold."""
 
     def keep(self, offset: int, frame: bytes) -> None:
-        """Keep one event; beyond the limits nothing is kept and the subscription will resync."""
-        if self.has_overflowed:
+        """Keep one event, once; beyond the limits nothing is kept and a resync will follow."""
+        if self.has_overflowed or 0 < offset <= self.last:
             return
+        self.last = offset or self.last
         self.events.append((offset, frame))
         self.size_bytes += len(frame)
         if len(self.events) > limits.HELD_EVENTS_MAX or self.size_bytes > limits.HELD_BYTES_MAX:
@@ -131,15 +133,14 @@ class HubRoom:
         if subscriber not in self.needs_member:
             self.users[subscriber.user] = self.users.get(subscriber.user, 0) + 1
         self.needs_member[subscriber] = needs_member
-        was_late = subscriber in self._late
-        hold = Hold(
-            was_live=was_late or subscriber in self._live, reached=self._late.get(subscriber, 0)
-        )
+        is_live = subscriber in self._live or subscriber in self._late
+        hold = Hold(was_live=is_live, reached=self._late.get(subscriber, self.offset))
         previous = self.held.get(subscriber)
         if previous is not None:
             hold.was_live = previous.was_live
             hold.reached = previous.reached
             hold.events = previous.events
+            hold.last = previous.last
             hold.size_bytes = previous.size_bytes
             hold.has_overflowed = previous.has_overflowed
         self._remove_from_groups(subscriber)
@@ -162,7 +163,8 @@ class HubRoom:
         if offsets and (offsets[0] != offset + 1 or offsets[-1] != reached):
             return False
         if self.epoch is None:
-            self.epoch, self.offset, self.seq = epoch, reached, max(self.seq, seq)
+            self.epoch, self.offset = epoch, reached
+        self.seq = max(self.seq, seq)
         if kept:
             subscriber.post(b"".join(frame for _at, frame in kept))
         self._join(subscriber, reached)
@@ -179,15 +181,22 @@ class HubRoom:
         kept = [frame for at, frame in hold.events if at == 0 or at > hold.reached]
         if kept:
             subscriber.post(b"".join(kept))
-        self._join(subscriber, hold.reached)
+        self._join(subscriber, max(hold.reached, hold.last))
         return True
 
     def _join(self, subscriber: Subscriber, reached: int) -> None:
+        """Go on with events above `reached`."""
         if reached > self.offset:
             self._late[subscriber] = reached
-        else:
-            self._live[subscriber] = None
-            self._posts = None
+            return
+        if reached < self.offset:
+            # The position came from a younger snapshot whose reply was first; what lies between
+            # is still in the inbox. The room waits for it, and the others do not get it again.
+            self._late.update(dict.fromkeys(self._live, self.offset))
+            self._live.clear()
+            self.offset = reached
+        self._live[subscriber] = None
+        self._posts = None
 
     def remove(self, subscriber: Subscriber) -> bool:
         """Forget the subscriber; True if it was one."""
@@ -224,6 +233,12 @@ class HubRoom:
             self.pending.append(entry)
             return True
         if entry.offset <= self.offset:
+            # A repeat for those who are live. Replies may come in another order than their
+            # scripts ran, so somebody held may have a snapshot that is older.
+            if self.held:
+                frame = self._frame(entry)
+                for hold in self.held.values():
+                    hold.keep(entry.offset, frame)
             return True
         if entry.offset != self.offset + 1:
             self.pending.append(entry)
@@ -232,11 +247,7 @@ class HubRoom:
         return True
 
     def _append(self, offset: int, entry: Entry) -> None:
-        frame = encode_text_frame(
-            event_frame(
-                entry.event, self.name, offset, entry.seq, entry.ms, entry.data, self._times
-            )
-        )
+        frame = self._frame(entry)
         self._outgoing.append(frame)
         for hold in self.held.values():
             hold.keep(offset, frame)
@@ -246,6 +257,12 @@ class HubRoom:
             self.seq = max(self.seq, entry.seq)
             if self.epoch is not None:
                 self.offset = offset
+
+    def _frame(self, entry: Entry) -> bytes:
+        event, offset, data = entry.event, entry.offset, entry.data
+        return encode_text_frame(
+            event_frame(event, self.name, offset, entry.seq, entry.ms, data, self._times)
+        )
 
     def _post_late(self, offset: int, frame: bytes) -> None:
         for subscriber, reached in list(self._late.items()):

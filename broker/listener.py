@@ -23,6 +23,7 @@ import structlog
 import trio
 
 from broker.keepalive import Keepalive
+from broker.listening import close_all, open_listening_sockets
 from broker.outbox import Outbox
 from broker.wire import Application, Wire
 from broker.wire_life import WireLife
@@ -30,14 +31,7 @@ from config import limits
 from config.metrics import Metrics
 from config.settings import Settings
 
-_ACCEPTS_PER_TURN: Final = 64
-_PAUSE_WHEN_EXHAUSTED: Final = 0.2
 _EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
-# A name may stand for an IPv6 address on a machine that has none.
-_NO_SUCH_ADDRESS: Final = frozenset({errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT})
-_BACKLOG: Final = 4096  # a reconnect storm; the kernel cuts it to its own limit (somaxconn)
-_HEAD_TIMEOUT: Final = 10.0
-_UNOPENED_MAX: Final = 1024  # connections above the limit that are still told why, or health
 _DEFAULT_PORT: Final = 8765
 
 _logger: Final = structlog.get_logger(__name__)
@@ -50,14 +44,14 @@ class ListenerOptions:
     host: str = "127.0.0.1"
     port: int = 0
     reuse_port: bool = False
-    backlog: int = _BACKLOG
-    connections_max: int = 50_000
+    backlog: int = limits.LISTEN_BACKLOG
+    connections_max: int = limits.CONNECTIONS_MAX
     allowed_origins: tuple[str, ...] = ()
     max_frame_bytes: int = 65_536
     send_queue_bytes: int = 1024 * 1024
     ping_interval: float = 25.0
     pong_timeout: float = 8.0
-    head_timeout: float = _HEAD_TIMEOUT
+    head_timeout: float = limits.HEAD_TIMEOUT
     close_timeout: float = limits.CLOSE_TIMEOUT
 
     @classmethod
@@ -138,7 +132,10 @@ class Listener:
 
         Raises OSError if the address can not be had.
         """
-        sockets = await open_listening_sockets(self._options)
+        options = self._options
+        sockets = await open_listening_sockets(
+            options.host, options.port, backlog=options.backlog, reuse_port=options.reuse_port
+        )
         try:
             async with trio.open_nursery() as background:
                 background.start_soon(self.keepalive.run)
@@ -147,7 +144,7 @@ class Listener:
                     await self._accept_all(sockets, task_status)
                 background.cancel_scope.cancel()
         finally:
-            _close_all(sockets)
+            close_all(sockets)
 
     def stop_accepting(self) -> None:
         """Take no more connections: the port is closed, handshakes under way get 503."""
@@ -199,12 +196,12 @@ class Listener:
             self.addresses = tuple(listening.getsockname()[:2] for listening in sockets)
             task_status.started(self)
         self._is_accepting = False
-        _close_all(sockets)
+        close_all(sockets)
 
     async def _accept(self, listening: socket.socket) -> None:
         while True:
             await trio.lowlevel.wait_readable(listening)
-            for _ in range(_ACCEPTS_PER_TURN):
+            for _ in range(limits.ACCEPTS_PER_TURN):
                 try:
                     accepted, address = listening.accept()
                 except BlockingIOError:
@@ -212,13 +209,13 @@ class Listener:
                 except OSError as error:
                     if error.errno in _EXHAUSTED:
                         _logger.warning("accepting_paused", reason=error.strerror)
-                        await trio.sleep(_PAUSE_WHEN_EXHAUSTED)
+                        await trio.sleep(limits.ACCEPT_PAUSE)
                         break
                     continue  # that one connection went away before it was taken
                 self._admit(accepted, address)
 
     def _admit(self, accepted: socket.socket, address: tuple[str, int]) -> None:
-        if len(self._wires) >= self._options.connections_max + _UNOPENED_MAX:
+        if len(self._wires) >= self._options.connections_max + limits.CONNECTIONS_ABOVE_MAX:
             self._refused += 1
             accepted.close()
             return
@@ -254,56 +251,3 @@ class Listener:
         self._open += 1
         self._metrics.connections.inc()
         self._metrics.connections_opened.inc()
-
-
-async def open_listening_sockets(options: ListenerOptions) -> list[socket.socket]:
-    """Bound, listening, non-blocking sockets for every address of the host; raises OSError."""
-    found = await trio.socket.getaddrinfo(
-        options.host or None,
-        options.port,
-        type=socket.SOCK_STREAM,
-        flags=socket.AI_PASSIVE,
-    )
-    sockets: list[socket.socket] = []
-    problem: OSError | None = None
-    for family, kind, protocol, _, address in found:
-        port = sockets[0].getsockname()[1] if sockets else options.port
-        try:
-            listening = socket.socket(family, kind, protocol)
-            try:
-                _listen(listening, (address[0], port, *address[2:]), options)
-            except OSError:
-                listening.close()
-                raise
-        except OSError as error:
-            problem = problem or error
-            if error.errno not in _NO_SUCH_ADDRESS:
-                break
-        else:
-            sockets.append(listening)
-    if problem is not None and (not sockets or problem.errno not in _NO_SUCH_ADDRESS):
-        _close_all(sockets)
-        raise problem
-    return sockets
-
-
-def _listen(
-    listening: socket.socket, address: tuple[object, ...], options: ListenerOptions
-) -> None:
-    listening.setblocking(False)
-    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    # Inherited by every accepted socket: frames are sent whole, nothing is gained by waiting.
-    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    if options.reuse_port:
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-    if listening.family == socket.AF_INET6:
-        listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-    listening.bind(address)
-    listening.listen(options.backlog)
-
-
-def _close_all(sockets: list[socket.socket]) -> None:
-    for one in sockets:
-        if one.fileno() >= 0:
-            trio.lowlevel.notify_closing(one)
-            one.close()

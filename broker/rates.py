@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from config import limits
+
 
 class TokenBucket:
     """A steady rate with a burst. `now` is any clock that rises, in seconds."""
@@ -48,3 +50,26 @@ class RefusalCount:
         self._current += 1
         share = self._before * (1 - passed / self._window)
         return self._current + share >= self._limit
+
+
+class Allowance:
+    """What one connection may send: messages, other frames, and refusals until it is closed."""
+
+    __slots__ = ("_messages", "_others", "_refusals")
+
+    def __init__(self, messages_per_second: float, now: float) -> None:
+        other = messages_per_second * limits.RATE_OTHER_FACTOR
+        burst = limits.RATE_BURST_SECONDS
+        self._messages = TokenBucket(messages_per_second, messages_per_second * burst, now)
+        self._others = TokenBucket(other, other * burst, now)
+        self._refusals: RefusalCount | None = None
+
+    def take(self, *, is_message: bool, now: float) -> float:
+        """Take one frame: 0 if it is allowed, else the seconds until it would be."""
+        return (self._messages if is_message else self._others).take(now)
+
+    def refuse(self, now: float) -> bool:
+        """Count a refused frame; True if there were too many."""
+        if self._refusals is None:
+            self._refusals = RefusalCount(limits.RATE_REFUSED_MAX, limits.RATE_REFUSED_SECONDS, now)
+        return self._refusals.add(now)

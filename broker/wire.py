@@ -12,6 +12,7 @@ The handshake, and who runs trio-websocket, are in `wire_life`; writing is in `o
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 import socket
 from collections.abc import Callable
@@ -24,64 +25,17 @@ from broker.frame_walker import FrameWalker, Step
 from broker.handshake import Handshake
 from broker.keepalive import Keepalive
 from broker.outbox import Outbox, OutboxContext
+from broker.peer import Application as Application
+from broker.peer import Peer as Peer
+from broker.peer import Receiver as Receiver
 from broker.protocol import errors
 from broker.protocol.frames import encode_ping_frame
+from config import limits
 
-_RECEIVE_BYTES: Final = 16 * 1024  # about 150 small frames: a turn of two milliseconds
-_UP_STEPS_PER_TURN: Final = 32  # each costs trio-websocket tens of microseconds
-_CONTROL_FRAMES_MAX: Final = 1000
-_CONTROL_SECONDS: Final = 10.0
 _PING: Final = encode_ping_frame()
 _ID_BYTES: Final = 8
 
 _logger: Final = structlog.get_logger(__name__)
-
-
-class Peer(Protocol):
-    """One WebSocket as the application sees it."""
-
-    id: str
-    handshake: Handshake
-
-    def post(self, frame: bytes) -> None:
-        """Send one whole WebSocket frame, or several joined ones; never blocks, never raises."""
-        ...
-
-    def disconnect(self, code: int, reason: str = "") -> None:
-        """Close after what is kept; later posts are dropped; bounded by the close timeout."""
-        ...
-
-    def pause(self) -> None:
-        """Stop reading from this connection (backpressure); the peer is not judged dead."""
-        ...
-
-    def resume(self) -> None:
-        """Read again."""
-        ...
-
-
-class Receiver(Protocol):
-    """What the application does with one connection."""
-
-    def handle_text(self, text: str) -> None:
-        """One complete text message, in order. Synchronous."""
-        ...
-
-    def handle_closed(self, code: int) -> None:
-        """The connection has ended; called exactly once. `code`: ours, the peer's, or 1006."""
-        ...
-
-
-class Application(Protocol):
-    """What a listener serves."""
-
-    def open_connection(self, peer: Peer) -> Receiver:
-        """A handshake has succeeded. The peer may be posted to at once."""
-        ...
-
-    def readiness(self) -> dict[str, object]:
-        """The body of /readyz; `ready` decides between 200 and 503."""
-        ...
 
 
 class WireContext(OutboxContext, Protocol):
@@ -305,7 +259,7 @@ class Wire(Outbox, trio.abc.Stream):
     def _read(self) -> bytes | None:
         """What has come; empty at the end of the stream, None if there is nothing yet."""
         try:
-            return self._socket.recv(_RECEIVE_BYTES)
+            return self._socket.recv(limits.RECEIVE_BYTES)
         except BlockingIOError:
             return None
         except OSError as error:
@@ -322,16 +276,24 @@ class Wire(Outbox, trio.abc.Stream):
                     break
                 self._deliver(step)
             elif isinstance(step, bytes):
-                if len(upward) == _UP_STEPS_PER_TURN:
+                if len(upward) == limits.FRAMES_UP_PER_TURN:
                     break
                 upward.append(step)
             else:
-                super().disconnect(step)  # what went up before is still to be handled
+                self._refuse(step)
             taken += 1
         self._steps = None if taken == len(steps) else steps[taken:]
-        if self._walker.controls > _CONTROL_FRAMES_MAX:
+        if self._walker.controls > limits.CONTROL_FRAMES_MAX:
             self._judge_controls()
         return b"".join(upward) if upward else b""
+
+    def _refuse(self, code: int) -> None:
+        # Not deaf: what went up before is still to be handled. The walker finds no close frame
+        # any more, so the end of the stream tells the peer that its answer is not waited for.
+        super().disconnect(code)
+        if not self.kept_bytes and not self.is_ended:
+            with contextlib.suppress(OSError):
+                self._socket.shutdown(socket.SHUT_WR)
 
     def _deliver(self, text: str) -> None:
         if self._is_deaf or self._receiver is None:
@@ -345,7 +307,7 @@ class Wire(Outbox, trio.abc.Stream):
 
     def _judge_controls(self) -> None:
         now = self._shared.keepalive.now
-        if now - self._controls_since < _CONTROL_SECONDS:
+        if now - self._controls_since < limits.CONTROL_FRAMES_SECONDS:
             self.disconnect(errors.TOO_MANY_FRAMES)
         self._controls_since = now
         self._walker.controls = 0

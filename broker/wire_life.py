@@ -18,10 +18,11 @@ import structlog
 import trio
 import trio_websocket
 
-from broker.handshake import HEAD_BYTES_MAX, BadRequest, Welcome, judge, read_request
+from broker.handshake import BadRequest, Welcome, judge, read_request
 from broker.health import HttpAnswer, text_answer
 from broker.protocol import errors
 from broker.wire import Application, Wire
+from config import limits
 
 _END_OF_HEAD: Final = b"\r\n\r\n"
 _RETRY_AFTER: Final = (("Retry-After", "5"),)
@@ -74,8 +75,10 @@ class WireLife:
     async def _judge_head(self, wire: Wire, remote_address: str) -> Welcome | HttpAnswer | None:
         data = b""
         while _END_OF_HEAD not in data:
-            if len(data) > HEAD_BYTES_MAX:
-                return text_answer(431, f"A request head has at most {HEAD_BYTES_MAX} bytes.")
+            if len(data) > limits.HEAD_BYTES_MAX:
+                return text_answer(
+                    431, f"A request head has at most {limits.HEAD_BYTES_MAX} bytes."
+                )
             if data and not data[:1].isalpha():
                 return text_answer(400, "This is no HTTP request; TLS is not spoken here.")
             chunk = await wire.read_raw()
@@ -152,7 +155,7 @@ _NO_HANDSHAKE: Final = _NoHandshake()
 
 def _forget_handshake(websocket: trio_websocket.WebSocketConnection) -> None:
     # What was needed to speak HTTP would stay for the connection's life: a fifth of its memory.
-    websocket._wsproto.handshake = _NO_HANDSHAKE
+    websocket._wsproto.handshake = _NO_HANDSHAKE  # type: ignore[assignment]
 
 
 def _fault_of(websocket: trio_websocket.WebSocketConnection) -> int | None:

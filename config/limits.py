@@ -130,8 +130,6 @@ PENDING_EVENTS_MAX: Final = 5000
 # How often a node looks for nodes whose lease has ended: with a lease of 15 s no presence outlives
 # its node by 20 s.
 SWEEP_INTERVAL: Final = 2.0
-# Leaves and falls of presence sent in one go; the rest goes with the next.
-UPKEEP_BATCH: Final = 200
 # How long an inbox read waits in Redis; also how soon a stopped reader notices a new incarnation.
 INBOX_BLOCK: Final = 5.0
 # Commands of one connection that wait for earlier ones of the same room or for authentication;
@@ -180,13 +178,33 @@ API_RATES_MAX: Final = 20_000
 API_PROBE_TIMEOUT: Final = 1.0
 # Pause between attempts to reach both at the start.
 API_START_RETRY: Final = 0.5
-# An announcement this old was left behind by whoever committed it; the archiver makes it then, and
-# looks this often.
-ANNOUNCE_LATE_AFTER: Final = 1.0
-ANNOUNCE_BATCH: Final = 500
 # Rooms that are registered again at the same time after a lost inbox: enough to fill the pipeline.
 REPAIRS_AT_ONCE: Final = 64
 # Pause of a repair while Redis is away.
 REPAIR_RETRY_AFTER: Final = 0.25
 # WebSockets of one process. Beyond it memory and the time to drain grow, not the work done.
 CONNECTIONS_MAX: Final = 50_000
+
+# --- broker: the wire -------------------------------------------------------------------------
+
+# Connections above the limit that are still told so (503), or told how the process is (health).
+CONNECTIONS_ABOVE_MAX: Final = 64
+# Connections that wait in the kernel to be accepted: a reconnect storm. The kernel cuts it to its
+# own limit (somaxconn).
+LISTEN_BACKLOG: Final = 4096
+# Connections accepted before other tasks get their turn: a millisecond or two.
+ACCEPTS_PER_TURN: Final = 64
+# How long accepting rests when the process is out of descriptors or memory.
+ACCEPT_PAUSE: Final = 0.2
+# How long a client may take for its request head and the handshake, and how long the head may be
+# (a token in the query, cookies of a big site).
+HEAD_TIMEOUT: Final = 10.0
+HEAD_BYTES_MAX: Final = 16 * 1024
+# Most bytes taken from a client at a time: about 150 small frames, a turn of two milliseconds.
+RECEIVE_BYTES: Final = 16 * 1024
+# Frames that go up to trio-websocket in one turn; each costs it tens of microseconds.
+FRAMES_UP_PER_TURN: Final = 32
+# More control frames than this in so many seconds end a connection with 4529: a client pings once
+# in some seconds, and each ping costs trio-websocket as much as ten messages cost us.
+CONTROL_FRAMES_MAX: Final = 1000
+CONTROL_FRAMES_SECONDS: Final = 10.0

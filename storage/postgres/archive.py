@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from storage.postgres.archive_plan import DeadLetter, Incoming, Plan, plan_batch
+from storage.postgres.archive_plan import Accepted, DeadLetter, Incoming, Plan, plan_batch
 from storage.postgres.archive_rows import (
     apply_changes,
     apply_reactions,
@@ -127,9 +127,9 @@ async def _lock_rooms(
 
 def _accept(
     events: Sequence[Incoming], rooms: dict[str, _Room], result: BatchResult
-) -> list[tuple[int, Incoming]]:
+) -> list[Accepted]:
     """Judge each event against its room, whose watermark moves along."""
-    accepted: list[tuple[int, Incoming]] = []
+    accepted: list[Accepted] = []
     for event in events:
         entry = event.entry
         room = rooms.get(entry.room)
@@ -137,15 +137,15 @@ def _accept(
         if room is None or reason is not None:
             result.dead.append(DeadLetter(event, reason or "unknown_room"))
             continue
+        is_late = entry.offset <= room.archived_offset
         if entry.epoch == room.epoch:
-            if entry.offset <= room.archived_offset:
+            if is_late:
                 result.repeated += 1
                 continue
             expected = max(room.archived_offset, room.base_offset) + 1
             if entry.offset > expected:
                 result.gaps.append((entry.room, expected, entry.offset))
-        # An event of an earlier life may have been archived before: the tables themselves tell.
-        accepted.append((room.pk, event))
+        accepted.append(Accepted(room.pk, event, is_late))
         room.archived_offset = max(room.archived_offset, entry.offset)
         room.seq = max(room.seq, entry.seq)
         room.is_moved = True
@@ -168,8 +168,7 @@ async def _write(connection: asyncpg.Connection, plan: Plan, result: BatchResult
     new = await insert_messages(connection, plan.messages, result.dead)
     await count_replies(connection, new)
     await mark_senders(connection, new)
-    # Reactions before deletions: those that stand before the deletion in the batch still count,
-    # those behind it were dropped when the batch was planned.
+    await apply_changes(connection, list(plan.late_changes.values()), result.dead)
     await apply_reactions(connection, list(plan.reactions.values()), result.dead)
     await apply_changes(connection, list(plan.changes.values()), result.dead)
 

@@ -30,6 +30,18 @@ class Incoming(NamedTuple):
     entry: Entry
 
 
+class Accepted(NamedTuple):
+    """An event that belongs to a room.
+
+    `is_late`: it is of an earlier life and not above what is archived, so it may have been applied
+    before; then only the tables can tell.
+    """
+
+    room_pk: int
+    incoming: Incoming
+    is_late: bool = False
+
+
 class DeadLetter(NamedTuple):
     """An event that is kept aside instead of being applied, and why."""
 
@@ -104,13 +116,18 @@ class ReadMark(NamedTuple):
     at: datetime
 
 
+Changes = dict[tuple[int, int], Change]
+
+
 @dataclass(slots=True)
 class Plan:
-    """Everything a batch does. Reactions are applied before changes: see `storage.archive`."""
+    """Everything a batch does, in the order in which it has to be applied, but for `dead`."""
 
     messages: list[NewMessage] = field(default_factory=list)
-    changes: dict[tuple[int, int], Change] = field(default_factory=dict)
+    late_changes: Changes = field(default_factory=dict)
     reactions: dict[tuple[int, int, str, str], ReactionChange] = field(default_factory=dict)
+    """Before the deletions among `changes`: those behind one in the batch are not in here."""
+    changes: Changes = field(default_factory=dict)
     dead: list[DeadLetter] = field(default_factory=list)
     last_message_at: dict[int, datetime] = field(default_factory=dict)
 
@@ -151,19 +168,21 @@ _decode_delete: Final = msgspec.json.Decoder(_DeleteData).decode
 _decode_reaction: Final = msgspec.json.Decoder(_ReactionData).decode
 
 
-def plan_batch(accepted: Iterable[tuple[int, Incoming]]) -> Plan:
-    """Fold (room_pk, event) pairs, in stream order, into what has to be written.
+def plan_batch(accepted: Iterable[Accepted]) -> Plan:
+    """Fold events, in stream order, into what has to be written.
 
-    An event that cannot be read becomes a dead letter, a message also a placeholder.
+    An event that cannot be read becomes a dead letter, a message also a placeholder. Late edits are
+    kept apart: folded with newer ones they would pass for newer than what is stored. Late reactions
+    are left out, since a set does not tell whether one was removed after it.
     """
     plan = Plan()
-    for room_pk, incoming in accepted:
+    for room_pk, incoming, is_late in accepted:
         fold = _FOLDS.get(incoming.entry.event)
-        if fold is None:
-            # Members and rooms are in their tables already; only the offset counts.
+        if fold is None or (is_late and fold is _fold_reaction):
+            # Of members and rooms only the offset counts: they are in their tables already.
             continue
         try:
-            fold(plan, room_pk, incoming)
+            fold(plan, room_pk, incoming, plan.late_changes if is_late else plan.changes)
         except (msgspec.DecodeError, ValueError, OverflowError, OSError) as error:
             plan.dead.append(DeadLetter(incoming, f"unreadable: {error}"))
             if incoming.entry.event == "message.created":
@@ -183,7 +202,7 @@ def placeholder(room_pk: int, incoming: Incoming) -> MessageRow:
     )  # fmt: skip
 
 
-def _fold_created(plan: Plan, room_pk: int, incoming: Incoming) -> None:
+def _fold_created(plan: Plan, room_pk: int, incoming: Incoming, changes: Changes) -> None:
     _epoch, offset, seq, ms, _event, _room, sender, _ver, raw = incoming.entry
     data = _decode_message(raw)
     created_at = _time(ms)
@@ -196,9 +215,9 @@ def _fold_created(plan: Plan, room_pk: int, incoming: Incoming) -> None:
     plan.last_message_at[room_pk] = created_at
 
 
-def _fold_edited(plan: Plan, room_pk: int, incoming: Incoming) -> None:
+def _fold_edited(plan: Plan, room_pk: int, incoming: Incoming, changes: Changes) -> None:
     data = _decode_edit(incoming.entry.data)
-    change = _change(plan, room_pk, data.seq)
+    change = _change(changes, room_pk, data.seq)
     if change.deleted_at is not None:
         return
     if data.content is not msgspec.UNSET:
@@ -212,9 +231,9 @@ def _fold_edited(plan: Plan, room_pk: int, incoming: Incoming) -> None:
     change.incoming.append(incoming)
 
 
-def _fold_deleted(plan: Plan, room_pk: int, incoming: Incoming) -> None:
+def _fold_deleted(plan: Plan, room_pk: int, incoming: Incoming, changes: Changes) -> None:
     data = _decode_delete(incoming.entry.data)
-    change = _change(plan, room_pk, data.seq)
+    change = _change(changes, room_pk, data.seq)
     if change.deleted_at is not None:
         return
     change.deleted_at = _time(incoming.entry.ms)
@@ -223,9 +242,9 @@ def _fold_deleted(plan: Plan, room_pk: int, incoming: Incoming) -> None:
     change.incoming.append(incoming)
 
 
-def _fold_reaction(plan: Plan, room_pk: int, incoming: Incoming) -> None:
+def _fold_reaction(plan: Plan, room_pk: int, incoming: Incoming, changes: Changes) -> None:
     data = _decode_reaction(incoming.entry.data)
-    change = plan.changes.get((room_pk, data.seq))
+    change = changes.get((room_pk, data.seq))
     if change is not None and change.deleted_at is not None:
         return
     key = (room_pk, data.seq, data.reaction, data.user)
@@ -248,10 +267,10 @@ _FOLDS: Final[dict[str, Any]] = {
 }
 
 
-def _change(plan: Plan, room_pk: int, seq: int) -> Change:
-    change = plan.changes.get((room_pk, seq))
+def _change(changes: Changes, room_pk: int, seq: int) -> Change:
+    change = changes.get((room_pk, seq))
     if change is None:
-        change = plan.changes[room_pk, seq] = Change(room_pk, seq)
+        change = changes[room_pk, seq] = Change(room_pk, seq)
     return change
 
 

@@ -95,11 +95,11 @@ SELECT convert_to(row_to_json(body)::text, 'UTF8') FROM rooms AS r {{object}} WH
 # One statement a set of filters, so that each walks the index that fits it.
 _LIST: Final = """
 WITH page AS (
-    SELECT pk FROM rooms WHERE project = $1 AND deleted_at IS NULL{{filter}}
+    SELECT * FROM rooms WHERE project = $1 AND deleted_at IS NULL{{filter}}
     ORDER BY created_at, id OFFSET $2 LIMIT $3
 )
 SELECT r.id, convert_to(row_to_json(body)::text, 'UTF8') AS body
-FROM page JOIN rooms AS r USING (pk) {{object}}
+FROM page AS r {{object}}
 ORDER BY r.created_at, r.id
 """.replace("{{object}}", _OBJECT)
 _TOTAL: Final = """

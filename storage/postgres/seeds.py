@@ -99,7 +99,7 @@ async def seed_room(
     redis_seq: int,
     fence_wait_ms: int,
     window_s: float,
-    verified_at: float | None = None,
+    verified_at: float,
 ) -> RoomSeed | None:
     """Decide under the room's row lock where its numbering goes on; None if there is no room.
 
@@ -138,7 +138,7 @@ async def seed_room(
 
 
 def _check_patience(
-    row: asyncpg.Record, life_age_ms: int, fence_wait_ms: int, verified_at: float | None
+    row: asyncpg.Record, life_age_ms: int, fence_wait_ms: int, verified_at: float
 ) -> None:
     if row["epoch"] is None:
         return
@@ -146,7 +146,6 @@ def _check_patience(
         raise SeedTooEarly(
             "the nodes may still report higher numbers", (fence_wait_ms - life_age_ms) / 1000
         )
-    if verified_at is None or row["seeded_ago"] is None:
-        return
-    if float(row["seeded_ago"]) <= time.monotonic() - verified_at:
+    ago = row["seeded_ago"]
+    if ago is not None and float(ago) <= time.monotonic() - verified_at:
         raise SeedTooEarly("the room was seeded in another life meanwhile", VERIFY_AGAIN_AFTER)

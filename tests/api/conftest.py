@@ -134,9 +134,7 @@ async def api_on_private_redis(
 
 
 @asynccontextmanager
-async def open_api(
-    redis_url: str, database_url: str, nursery: trio.Nursery
-) -> AsyncIterator[Api]:
+async def open_api(redis_url: str, database_url: str, nursery: trio.Nursery) -> AsyncIterator[Api]:
     settings = load_settings(None, redis_url=redis_url, database_url=database_url, **SETTINGS)
     async with (
         open_database(database_url, pool_size=4) as db,
@@ -169,5 +167,3 @@ async def _serve(
             )
         )
         task_status.started(addresses[0])
-
-

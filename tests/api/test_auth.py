@@ -54,9 +54,7 @@ async def test_bad_tokens_are_refused(api, token, code):
 
 @pytest.mark.parametrize("header", ["", "Bearer", "Bearer ", "Basic dXNlcjpwYXNz", "bearer"])
 async def test_odd_headers_are_no_credential(api, header):
-    answer = await request(
-        "GET", f"{api.url}/v1/auth/verify", headers={"Authorization": header}
-    )
+    answer = await request("GET", f"{api.url}/v1/auth/verify", headers={"Authorization": header})
     assert answer.status == 401
 
 
@@ -102,9 +100,7 @@ async def test_what_takes_a_key_refuses_a_token_and_the_reverse(api):
 
 
 async def test_the_key_wins_over_the_token(api):
-    answer = await request(
-        "GET", f"{api.url}/v1/project", key=api.key, token=make_token("alice")
-    )
+    answer = await request("GET", f"{api.url}/v1/project", key=api.key, token=make_token("alice"))
     assert answer.status == 200
     answer = await request(
         "GET", f"{api.url}/v1/project", key="parley_wrong", token=make_token("alice")

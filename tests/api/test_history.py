@@ -153,10 +153,13 @@ async def test_a_flush_between_the_two_reads_loses_and_doubles_nothing(api, alic
     store = api.services.store.rooms
 
     class FlushedAfterTheLog:
+        def __init__(self, batches: int) -> None:
+            self._batches = batches
+
         async def unarchived(self, key):
             tail = await store.unarchived(key)
             await alice.post("r", "while reading")
-            await api.archive("r", batch=9, batches=batches)
+            await api.archive("r", batch=9, batches=self._batches)
             return tail
 
     for batches, query in (
@@ -167,7 +170,7 @@ async def test_a_flush_between_the_two_reads_loses_and_doubles_nothing(api, alic
     ):
         page = await load_page(
             api.services.db,
-            FlushedAfterTheLog(),
+            FlushedAfterTheLog(batches),
             KEY,
             room_pk=(await api.services.access.read("default", "r", None)).room_pk,
             query=query,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
+from typing import Any
 
 import pytest
 import trio
@@ -13,7 +15,12 @@ from tests.support.servers import fetch, run_sql
 @pytest.fixture
 async def room(api):
     """A group with an owner, an admin, two members and a reader."""
-    members = [{"user": "adam", "role": "admin"}, "mary", "mike", {"user": "ruth", "role": "reader"}]
+    members = [
+        {"user": "adam", "role": "admin"},
+        "mary",
+        "mike",
+        {"user": "ruth", "role": "reader"},
+    ]
     await api.ok("POST", "/v1/rooms", {"id": "r", "created_by": "olga", "members": members})
     return "r"
 
@@ -27,7 +34,7 @@ def by(api, user):
     return api if user is None else api.as_user(user)
 
 
-async def events(api) -> list[tuple[str, dict]]:
+async def events(api) -> list[tuple[str, dict[str, Any]]]:
     return [(entry.event, json.loads(entry.data)) for entry in await api.log("r")]
 
 
@@ -256,7 +263,7 @@ async def test_log_order_is_version_order_under_contention(api, room):
     assert [entry.ver for entry in entries] == list(range(1, len(entries) + 1))
     assert [entry.offset for entry in entries] == list(range(1, len(entries) + 1))
     kinds = [entry.event for entry in entries]
-    assert all(one != two for one, two in zip(kinds, kinds[1:], strict=False))
+    assert all(one != two for one, two in pairwise(kinds))
     assert (kinds[-1] == "member.added") == ("bob" in await roles(api))
     assert not fetch(api.services.settings.database_url, "SELECT 1 FROM announcements")
 

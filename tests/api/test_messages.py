@@ -7,6 +7,8 @@ import re
 import pytest
 import trio
 
+from tests.support.http import Response
+
 MESSAGE_FIELDS = {
     "id", "room", "seq", "sender", "kind", "content", "metadata", "attachments", "mentions",
     "reply_to", "reply_count", "forwarded_from", "client_id", "created_at", "edited_at",
@@ -98,7 +100,7 @@ async def test_the_same_client_id_is_one_message(api, alice):
 
 
 async def test_the_same_client_id_at_the_same_time_is_one_message(api, alice):
-    answers: list = []
+    answers: list[Response] = []
 
     async def send() -> None:
         body = {"content": "x", "client_id": "raced"}

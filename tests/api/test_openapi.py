@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.support.waiting import wait_until
-
 
 def properties(document: dict[str, Any], path: str, method: str, status: str) -> set[str]:
     schema = document["paths"][path][method]["responses"][status]["content"]["application/json"]
@@ -60,7 +58,7 @@ async def test_answers_have_the_described_fields(api):
     assert set(message) - set(page["items"][0]) == {"message_id", "offset", "duplicate"}
     await api.archive("r")
     archived = (await api.history("r"))["items"][0]
-    assert list(archived) and set(archived) == set(page["items"][0])
+    assert set(archived) == set(page["items"][0])
 
 
 async def test_the_docs_page_needs_nobody_else(api):
@@ -70,9 +68,3 @@ async def test_the_docs_page_needs_nobody_else(api):
     assert b"openapi.json" in answer.body
     assert b"http://" not in answer.body
     assert b"https://" not in answer.body
-
-
-async def test_the_api_process_serves_and_stops(processes):
-    process = processes.start("api", PORT="0")
-    url = await wait_until(lambda: process.address())
-    assert url.startswith("http://127.0.0.1:")

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 import pytest
 import trio
+from quart import Response
 
 from api.app import create_app
 from config.limits import API_BODY_BYTES_MAX
@@ -50,7 +51,9 @@ async def test_a_body_that_says_json_in_other_words(api, media):
 
 async def test_a_body_that_is_too_large(api):
     body = b'{"display_name": "' + b"x" * API_BODY_BYTES_MAX + b'"}'
-    check(await api.send("POST", "/v1/users", body, Content_Type="application/json"), 413, "too_large")
+    check(
+        await api.send("POST", "/v1/users", body, Content_Type="application/json"), 413, "too_large"
+    )
 
 
 async def test_a_body_in_chunks_that_is_too_large(api):
@@ -76,7 +79,7 @@ async def test_a_body_in_chunks_that_is_too_large(api):
 async def test_a_bug_says_nothing_about_itself(api):
     app = create_app(api.services)
 
-    async def fail() -> None:
+    async def fail() -> Response:
         raise RuntimeError("the secret inside")
 
     app.add_url_rule("/fail", view_func=fail)
@@ -132,7 +135,7 @@ async def test_without_redis_reads_and_writes_are_unavailable_and_come_back(
     private_redis.start()
 
     async def is_ready() -> bool:
-        return (await api.as_nobody().send("GET", "/readyz")).status == 200
+        return bool((await api.as_nobody().send("GET", "/readyz")).status == 200)
 
     await wait_until(is_ready)
     await api.ok("DELETE", "/v1/rooms/r/members/bob")

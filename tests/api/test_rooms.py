@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import trio
 
@@ -141,7 +143,7 @@ async def test_a_raced_direct_room_is_one_room_with_one_winner(api, by_key):
 
     async def create(one: str, two: str, number: int) -> None:
         who = api if by_key else api.as_user(one)
-        body: dict = {"kind": "direct", "members": [one, two]}
+        body: dict[str, Any] = {"kind": "direct", "members": [one, two]}
         if number % 3 == 0:
             body["id"] = f"explicit-{number}"
         answer = await who.send("POST", "/v1/rooms", body)

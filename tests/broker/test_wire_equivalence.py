@@ -61,6 +61,7 @@ async def through_plain(pieces: list[bytes]) -> Outcome:
                         break
                     outcome.messages.append(message)
             except trio_websocket.ConnectionClosed:
+                assert websocket.closed is not None
                 outcome.code = websocket.closed.code
             nursery.cancel_scope.cancel()
         await ours.aclose()

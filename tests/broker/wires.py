@@ -14,7 +14,7 @@ import trio
 
 from broker.listener import Listener, ListenerOptions
 from broker.protocol.frames import encode_text_frame
-from broker.wire import Peer
+from broker.wire import Peer, Wire
 from config.metrics import Metrics
 from tests.support.waiting import wait_until
 
@@ -33,6 +33,7 @@ class Recorder:
     """A receiver that writes down what it is told."""
 
     def __init__(self, peer: Peer, on_text: Callable[[Recorder, str], None] | None) -> None:
+        assert isinstance(peer, Wire)
         self.peer = peer
         self.texts: list[str] = []
         self.closed: list[int] = []
@@ -125,7 +126,7 @@ def head(target: str = "/v1/connect", method: str = "GET", **changes: str | None
 class RawClient:
     """One TCP connection that parses what the server sends."""
 
-    def __init__(self, stream: trio.SocketStream) -> None:
+    def __init__(self, stream: trio.abc.Stream) -> None:
         self.stream = stream
         self._data = b""
         self.is_at_end = False
@@ -216,7 +217,7 @@ async def connect_raw(listener: Listener) -> AsyncIterator[RawClient]:
 
 
 @asynccontextmanager
-async def connect(listener: Listener, **changes: str | None) -> AsyncIterator[RawClient]:
+async def connect(listener: Listener, **changes: Any) -> AsyncIterator[RawClient]:
     """An open WebSocket."""
     async with connect_raw(listener) as client:
         await client.send(head(**changes))

@@ -40,7 +40,8 @@ class UpProcess:
         `wrap` may change the command line, to run it as somebody else.
         """
         folder.mkdir(parents=True, exist_ok=True)
-        log = folder.parent / f"{folder.name}.log"
+        logs = len(list(folder.parent.glob(f"{folder.name}-*.log")))
+        log = folder.parent / f"{folder.name}-{logs}.log"
         env_file = folder / "up.env"
         ports = [] if "--broker-port" in options else ["--broker-port", "0", "--api-port", "0"]
         command = [sys.executable, "-m", "parley", "up", *ports, "--env-file", str(env_file)]
@@ -107,7 +108,10 @@ class UpProcess:
         """Every process below the supervisor, by a short name (PostgreSQL's own ones numbered)."""
         found: dict[str, psutil.Process] = {}
         for process in psutil.Process(self.pid).children(recursive=True):
-            name = _short_name(process)
+            try:
+                name = _short_name(process)
+            except psutil.NoSuchProcess:
+                continue  # it has ended since the list was made
             found[name if name not in found else f"{name} {process.pid}"] = process
         return found
 

@@ -102,7 +102,7 @@ def test_data_survives_stop_kill_and_a_stale_pid_file(tmp_path: Path) -> None:
 
 def test_two_servers_never_share_a_folder(tmp_path: Path) -> None:
     with EmbeddedPostgres(tmp_path / "postgres", durable=False) as server:
-        with pytest.raises(StartError, match="in use"):
+        with pytest.raises(StartError, match="by another running server"):
             EmbeddedPostgres(server.folder, durable=False).start(timeout=0.1)
         assert fetch(server.url, "SELECT 1 AS one") == [{"one": 1}]
 

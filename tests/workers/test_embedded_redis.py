@@ -70,7 +70,7 @@ def test_asks_for_the_password_and_hides_it(tmp_path: Path) -> None:
 
 
 def test_two_servers_never_share_a_folder(private_redis: RedisServer) -> None:
-    with pytest.raises(StartError, match="in use"):
+    with pytest.raises(StartError, match="by another running server"):
         EmbeddedRedis(private_redis.folder).start(timeout=0.1)
     assert private_redis.command("PING") == b"PONG"
 

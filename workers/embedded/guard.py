@@ -83,7 +83,7 @@ def _prepare_death_signal() -> Callable[[], None]:
     if not sys.platform.startswith("linux"):
         return lambda: None
     libc = ctypes.CDLL(None, use_errno=True)
-    (lambda *a: 0)(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     guard = os.getpid()
 
     def ask() -> None:

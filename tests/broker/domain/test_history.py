@@ -15,13 +15,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from broker.domain.history import (
-    PageQuery,
-    load_message,
-    merge_page,
-    reactions_in,
-    selection_of,
-)
+from broker.domain.history import PageQuery, load_message
+from broker.domain.message_rows import reactions_in
+from broker.domain.pages import merge_page, selection_of
 from broker.protocol.events import iso_time
 from storage.postgres.messages import ArchivedPage, ReactionsAsked, Selection
 from storage.redis.entries import Entry
@@ -174,21 +170,22 @@ class Model:
     ) -> ArchivedPage:
         """What the statement of PostgreSQL would give in this state."""
         seqs = sorted(self.messages)
-        first = selection.arguments[0]
+        arguments: tuple[Any, ...] = selection.arguments
+        first = arguments[0]
         chosen: list[int]
         if selection.name == "before":
-            chosen = [seq for seq in seqs if seq < first][-selection.arguments[1] :]
+            chosen = [seq for seq in seqs if seq < first][-arguments[1] :]
         elif selection.name == "after":
-            chosen = [seq for seq in seqs if seq > first][: selection.arguments[1]]
+            chosen = [seq for seq in seqs if seq > first][: arguments[1]]
         elif selection.name == "around":
             older = [seq for seq in seqs if seq < first]
-            half = selection.arguments[1]
-            newer = [seq for seq in seqs if seq >= first][: selection.arguments[2]]
+            half = arguments[1]
+            newer = [seq for seq in seqs if seq >= first][: arguments[2]]
             chosen = (older[-half:] if half else []) + newer
         else:
-            tail = sum(offset > watermark for offset in selection.arguments[2])
+            tail = sum(offset > watermark for offset in arguments[2])
             end = max(0, len(seqs) - max(0, first - tail))
-            chosen = seqs[max(0, end - selection.arguments[1]) : end]
+            chosen = seqs[max(0, end - arguments[1]) : end]
         more = len(asked.seqs)
         bodies = [
             json.dumps(
@@ -402,3 +399,67 @@ async def test_one_message_by_seq_or_id_is_found_in_the_log(seq):
         else:
             assert found is not None
             assert json.loads(found) == model.shown(model.messages[seq], None, False, 10)
+
+
+def edited(model: Model, seq: int, **fields: Any) -> Entry:
+    model.add("message.edited", {"id": "x", "seq": seq, "sender": "a", "by": "a", **fields})
+    return model.entries[-1]
+
+
+def reacted(model: Model, seq: int, user: str, *, added: bool) -> Entry:
+    event = "reaction.added" if added else "reaction.removed"
+    model.add(event, {"message_id": "x", "seq": seq, "user": user, "reaction": "+"})
+    return model.entries[-1]
+
+
+def merged(archived: dict[str, Any], entries: list[Entry], present: list[bool], **options: Any):
+    page = ArchivedPage(0, 1, [1], [json.dumps(archived).encode()], 1, 1, present=present)
+    found = merge_page(PageQuery(limit=1), page, entries, reactions_in(entries), **options)
+    return json.loads(found.items)[0]
+
+
+def test_nothing_changes_a_deleted_message():
+    model = Model()
+    deleted = new_message(1, 1, "a", None) | {"content": None, "deleted_at": iso_time(5)}
+    entries = [
+        edited(model, 1, content="back again"),
+        reacted(model, 1, "bob", added=True),
+    ]
+    model.add("message.deleted", {"id": "x", "seq": 1, "sender": "a", "by": "second"})
+    assert merged(deleted, [*entries, model.entries[-1]], [False]) == deleted
+
+
+def test_an_edit_replaces_only_what_it_carries():
+    message = new_message(1, 1, "a", None) | {"metadata": {"old": 1, "kept": 2}}
+    model = Model()
+    shown = merged(message, [edited(model, 1, metadata={"new": 3})], [])
+    assert shown == message | {"metadata": {"new": 3}, "edited_at": iso_time(BIRTH + 1)}
+
+
+def test_a_reaction_that_is_archived_already_is_not_counted_twice():
+    """Two nodes let the same reaction pass; the archive is a set, and so is the page."""
+    message = new_message(1, 1, "a", None)
+    message["reactions"] = {"+": {"count": 1, "users": ["bob"], "mine": True}}
+    model = Model()
+    again = reacted(model, 1, "bob", added=True)
+    assert merged(message, [again], [True], viewer="bob") == message
+    gone = reacted(model, 1, "bob", added=False)
+    assert merged(message, [again, gone, gone], [True], viewer="bob")["reactions"] == {}
+    stranger = reacted(model, 1, "eve", added=False)
+    assert merged(message, [stranger], [False], viewer="bob") == message
+
+
+def test_the_eleventh_user_moves_up_when_one_of_ten_takes_its_reaction_back():
+    users = [f"u{number:02}" for number in range(12)]
+    message = new_message(1, 1, "a", None)
+    message["reactions"] = {"+": {"count": 12, "users": users, "mine": False}}
+    model = Model()
+    entries = [reacted(model, 1, "u03", added=False), reacted(model, 1, "new", added=True)]
+    shown = merged(message, entries, [True, False], viewer="eve")
+    assert shown["reactions"]["+"] == {
+        "count": 12,
+        "users": [user for user in users if user != "u03"][:10],
+        "mine": False,
+    }
+    untouched = merged(message, [], [], viewer="eve")
+    assert untouched == message

@@ -54,9 +54,7 @@ def event(
     words = head.decode().split(" ")
     return Incoming(
         raw,
-        Entry(
-            words[0], offset, seq, START_MS + offset, name, words[5], sender, 0, body
-        ),
+        Entry(words[0], offset, seq, START_MS + offset, name, words[5], sender, 0, body),
     )
 
 
@@ -81,7 +79,9 @@ def created(
     return event(offset, "message.created", data, seq=seq, **fields)
 
 
-async def archive(database: Database, events: Iterable[Incoming], partition: int = 0) -> BatchResult:
+async def archive(
+    database: Database, events: Iterable[Incoming], partition: int = 0
+) -> BatchResult:
     """Write one batch as the archiver does."""
     batch = list(events)
     async with database.open_transaction() as transaction:

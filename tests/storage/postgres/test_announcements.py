@@ -61,7 +61,10 @@ async def test_due_are_whole_rooms_and_the_oldest_first(database: Database):
     )
     # Version 2 is young, but must not stay behind version 1.
     due = await take_due(database, 60, 10)
-    assert [(known.room, known.version) for known in due] == [("default/old", 1), ("default/old", 2)]
+    assert [(known.room, known.version) for known in due] == [
+        ("default/old", 1),
+        ("default/old", 2),
+    ]
     assert [known.version for known in await take_due(database, 60, 1)] == [1]
     everything = await take_due(database, 0, 10)
     assert [known.room for known in everything] == ["default/old", "default/old", "default/young"]

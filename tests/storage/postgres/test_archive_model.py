@@ -156,7 +156,7 @@ def texts(messages: dict[int, dict[str, Any]]) -> dict[int, dict[str, Any]]:
 
 
 @settings(
-    max_examples=3000,
+    max_examples=60,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )

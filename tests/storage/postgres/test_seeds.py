@@ -32,6 +32,7 @@ async def seed(database: Database, life: str = "new", **inputs) -> RoomSeed | No
         "redis_seq": 0,
         "fence_wait_ms": WAIT_MS,
         "window_s": 600.0,
+        "verified_at": time.monotonic(),
     } | inputs
     return await seed_room(database, "default", inputs.pop("room", "general"), life, **inputs)
 
@@ -57,7 +58,7 @@ async def test_a_room_that_does_not_exist_has_no_seed(database: Database):
     await make_room(database)
     assert await seed_room(
         database, "other", "general", "new", life_age_ms=0, redis_offset=0, redis_seq=0,
-        fence_wait_ms=0, window_s=600,
+        fence_wait_ms=0, window_s=600, verified_at=time.monotonic(),
     ) is None  # fmt: skip
 
 

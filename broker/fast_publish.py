@@ -1,0 +1,82 @@
+"""A publish into a warm room whose sender's role is known: no task, one script call.
+
+The rules: synchronous. The frame is packed into the script's call in the reader's turn, and the
+callback of the reply posts the answer. Whatever does not go smoothly (an unknown role, a refusal of
+the script) is handed to a task. Nothing is refused on a remembered role: it may have risen since.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from broker import handlers
+from broker.domain.publishing import draft_event, refuse_unavailable
+from broker.domain.roles import Action
+from broker.protocol.commands import Publish
+from broker.protocol.errors import ProtocolError
+from broker.protocol.frames import encode_text_frame, publish_reply
+from broker.services import Services
+from storage.errors import StorageUnavailable
+from storage.redis.outcomes import Draft
+
+if TYPE_CHECKING:
+    from broker.connection import Connection
+
+
+def begin_publish(connection: Connection, services: Services, key: str, command: Publish) -> bool:
+    """Begin a publish into the room `key` (R); True if it has been answered already."""
+    access = services.access.known(key, connection.user)
+    if (
+        access is None
+        or command.kind == "system"
+        or access.refusal(Action.PUBLISH, connection.actor, command.room) is not None
+    ):
+        work = partial(handlers.publish, connection, services, command)
+        connection.start_room_command(key, command, work)
+        return False
+    try:
+        event = draft_event(key, command.room, connection.user, command, access.version)
+    except ProtocolError as error:
+        connection.refuse(command.id, error)
+        return True
+    room = services.node.hub.rooms.get(key)
+    keys = services.store.keys.room(key) if room is None else room.keys
+    connection.is_beginning = True
+    connection.has_finished_at_once = False
+    services.store.rooms.submit_publish(
+        keys, key, event, partial(_finish_publish, connection, services, key, command, event)
+    )
+    connection.is_beginning = False
+    return connection.has_finished_at_once
+
+
+def _finish_publish(
+    connection: Connection,
+    services: Services,
+    key: str,
+    command: Publish,
+    event: Draft,
+    reply: Any,
+) -> None:
+    if type(reply) is list and type(reply[0]) is int:
+        if command.id is not None:
+            offset, seq, ms = reply
+            connection.post(
+                encode_text_frame(
+                    publish_reply(
+                        command.id, event.message_id, seq, offset, ms, False, services.times
+                    )
+                )
+            )
+    elif isinstance(reply, StorageUnavailable):
+        connection.refuse(command.id, refuse_unavailable(reply))
+    else:
+        work = partial(handlers.finish_publish, connection, services, command, event, reply)
+        connection.start_room_command(key, command, work)
+        return
+    if connection.is_beginning:
+        # The answer came before `submit` returned; whoever began this goes on by itself.
+        connection.has_finished_at_once = True
+    else:
+        connection.queue.advance(key)
