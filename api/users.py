@@ -84,7 +84,8 @@ class UserRoutes:
     async def revoke_tokens(self, user: str) -> Response:
         """Void every token of a user issued so far (key)."""
         credential = await self._services.auth.key()
-        await users.revoke_user_tokens(self._services.db, credential.project, user)
+        services = self._services
+        await users.revoke_user_tokens(services.db, services.store.rooms, credential.project, user)
         return no_content()
 
 

@@ -27,6 +27,7 @@ class Moment:
     wall: float
     server: float
     generator: float
+    generator_waiting: float
     redis: float | None
     server_core: tuple[float, float] | None  # busy and total seconds since boot
     generator_core: tuple[float, float] | None
@@ -39,6 +40,7 @@ class Usage:
     wall: float
     server_cpu: float
     generator_cpu: float
+    generator_waiting: float  # seconds in which it could have run and others had its core
     redis_cpu: float | None
     server_core: float | None
     generator_core: float | None
@@ -66,6 +68,7 @@ class Meter:
             wall=time.perf_counter(),
             server=tree_cpu(self._process),
             generator=time.process_time(),
+            generator_waiting=own_waiting(),
             redis=redis_cpu(self._redis_url) if self._redis_url else None,
             server_core=core_time(self._server_core),
             generator_core=core_time(self._generator_core),
@@ -81,6 +84,7 @@ def between(before: Moment, after: Moment) -> Usage:
         wall=after.wall - before.wall,
         server_cpu=after.server - before.server,
         generator_cpu=after.generator - before.generator,
+        generator_waiting=after.generator_waiting - before.generator_waiting,
         redis_cpu=redis,
         server_core=_share(before.server_core, after.server_core),
         generator_core=_share(before.generator_core, after.generator_core),
@@ -116,6 +120,14 @@ def tree_cpu(root: int) -> float:
             own = int(fields[11]) + int(fields[12])
             total += own + int(fields[13]) + int(fields[14])
     return total / TICKS
+
+
+def own_waiting() -> float:
+    """Seconds that this process's main thread was ready to run and did not; 0 where unknown."""
+    try:
+        return int(Path("/proc/self/schedstat").read_text().split()[1]) / 1e9
+    except (FileNotFoundError, IndexError, ValueError):
+        return 0.0
 
 
 def tree_memory(root: int) -> int:

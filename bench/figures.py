@@ -47,17 +47,27 @@ class Bar:
 def saturation(usage: Usage) -> str | None:
     """Why this interval says nothing of the server, or None.
 
-    Only where both cores are known: a generator whose core is full while the server still had
-    time was the bottleneck.
+    A generator that computed, or was ready to compute and had to let others on its core go first,
+    nearly all the time was the bottleneck if the server's core still had time. How busy its core
+    is as a whole decides nothing: Redis, PostgreSQL and the archiver may fill it while the
+    generator mostly sleeps. Judged only where the server's core is known.
     """
-    if usage.generator_core is None or usage.server_core is None:
+    if usage.server_core is None or usage.wall <= 0:
         return None
-    if usage.generator_core > SATURATED and usage.server_core < SATURATED:
+    wanted = (usage.generator_cpu + usage.generator_waiting) / usage.wall
+    if wanted > SATURATED and usage.server_core < SATURATED:
         return (
-            f"the generator's core was {usage.generator_core:.0%} busy "
-            f"while the server's was only {usage.server_core:.0%}"
+            f"the generator was busy or waiting for its core {wanted:.0%} of the time "
+            f"while the server's core was only {usage.server_core:.0%} busy"
         )
     return None
+
+
+def foreign_share(usage: Usage) -> float | None:
+    """What share of the server's core others had: the figure of a quiet machine has about none."""
+    if usage.server_core is None or usage.wall <= 0:
+        return None
+    return max(0.0, usage.server_core - usage.server_cpu / usage.wall)
 
 
 def per_cpu_second(count: float, seconds: float) -> float:

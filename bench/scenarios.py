@@ -9,7 +9,7 @@ import contextlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from bench import figures
 from bench.fanout import FanoutOptions, run_fanout
@@ -21,7 +21,8 @@ from bench.target import Target
 Turn = Callable[[Target], figures.Round]
 Opener = Callable[[], contextlib.AbstractContextManager[Target]]
 
-ROOM_OF_IDLE = 50  # idle connections that share a room
+ROOM_OF_IDLE: Final = 50  # idle connections that share a room
+DISTURBED: Final = 0.05  # share of the server's core that others may have without a remark
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -185,6 +186,10 @@ def describe_round(scenario: Scenario, number: int, one: figures.Round) -> str:
     usage = one.usage
     text += f", server {usage.server_cpu / usage.wall:.0%} of a core"
     text += f", generator {usage.generator_cpu / usage.wall:.0%}"
+    text += f" and {usage.generator_waiting / usage.wall:.0%} waiting for its core"
     if usage.generator_core is not None:
-        text += f" (its core {usage.generator_core:.0%} busy)"
+        text += f" (busy {usage.generator_core:.0%})"
+    foreign = figures.foreign_share(usage)
+    if foreign is not None and foreign > DISTURBED:
+        text += f"; DISTURBED: others had {foreign:.0%} of the server's core"
     return text + (f"; REFUSED: {one.refused}" if one.refused else "")

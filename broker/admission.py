@@ -2,7 +2,7 @@
 
 The rules: the connection joins its user's own channel first and reads the user's row second, so
 that a revocation between the two reaches it. A valid token of a user who was banned, deleted or
-revoked ends in 4403 (4401 for a revoked token); storage away ends in 4503, since the client did
+revoked ends in 4403; storage away ends in 4503, since the client did
 no wrong.
 """
 

@@ -62,9 +62,13 @@ class BrokerApplication:
             now = trio.current_time()
             for connection in self._connections:
                 connection.tick(now)
+            self._services.counts.tell()
             metrics.rooms.set(len(self._services.node.hub.rooms))
             metrics.subscriptions.set(sum(len(c.subscriptions) for c in self._connections))
-            metrics.redis_connected.set(int(self._services.store.client.is_connected))
+            redis = self._services.store.client.statistics()
+            metrics.redis_connected.set(int(redis.is_connected))
+            metrics.redis_in_flight.set(redis.in_flight)
+            metrics.redis_round_trip.set(redis.last_round_trip or 0.0)
 
     async def drain(self, listener: Listener, drain_seconds: float) -> None:
         """End every connection within `drain_seconds`."""

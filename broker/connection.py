@@ -133,6 +133,7 @@ class Connection:
         code = refusal_of(self.state, command_type(command))
         if code is not None:
             self.refuse(command.id, ProtocolError(code))
+            self._count_refusal()
             return
         is_publish = type(command) is Publish
         wait = self._allowance.take(is_message=is_publish, now=trio.current_time())
@@ -188,7 +189,7 @@ class Connection:
 
         async def run() -> None:
             try:
-                await handlers.answer_errors(self, command, work)
+                await handlers.answer_errors(self, self._services, command, work)
             finally:
                 self.queue.advance(key)
 
@@ -199,7 +200,11 @@ class Connection:
         self._services.start(partial(self._admit, token, command))
 
     async def _admit(self, token: str, command: Auth | Refresh | None) -> None:
-        identity = await admission.admit(self, self._services, token)
+        try:
+            identity = await admission.admit(self, self._services, token)
+        except Exception:
+            self.disconnect(errors.INTERNAL_ERROR)
+            raise
         if identity is None:
             return
         self.set_identity(identity)

@@ -8,19 +8,18 @@ reported to the node, which repairs or ends the room's subscriptions; nothing is
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 import msgspec
 
+from broker.counts import Counts
 from broker.domain.access import AccessReader
+from broker.domain.users import USER_CHANGED
 from broker.hub import Hub
 from broker.hub_room import HubRoom
 from config import limits
 from storage.redis.entries import Entry, parse_entry
-
-USER_CHANGED = "user.changed"
-"""On a user's own channel: look at the user's row again. A hint, never the truth itself."""
 
 
 class _Subject(msgspec.Struct):
@@ -42,19 +41,18 @@ class Repairs(Protocol):
 class Delivery:
     """Hands the entries of one node's inbox to its rooms and channels."""
 
-    def __init__(self, hub: Hub, access: AccessReader, repairs: Repairs) -> None:
+    def __init__(self, hub: Hub, access: AccessReader, repairs: Repairs, counts: Counts) -> None:
         self._hub = hub
         self._access = access
         self._repairs = repairs
+        self._counts = counts
         self._decode_subject = msgspec.json.Decoder(_Subject).decode
 
-    def deliver(self, raw_entries: Iterable[bytes]) -> int:
-        """Deliver one inbox read, oldest first; how many entries there were."""
+    def deliver(self, raw_entries: Sequence[bytes]) -> None:
+        """Deliver one inbox read, oldest first."""
         rooms = self._hub.rooms
         touched: dict[HubRoom, None] = {}
-        count = 0
         for raw in raw_entries:
-            count += 1
             entry = parse_entry(raw)
             room = rooms.get(entry.room)
             if room is None:
@@ -68,9 +66,12 @@ class Delivery:
                 self._repairs.request_repair(room)
             if entry.ver:
                 self.apply_change(room, entry)
+        counts = self._counts
+        counts.events_received += len(raw_entries)
         for room in touched:
             room.flush()
-        return count
+            counts.deliveries += room.delivered
+            room.delivered = 0
 
     def fill(self, room: HubRoom, missed: Iterable[Entry]) -> bool:
         """After a gap: deliver the missed tail, then what has waited. False if a gap remains."""

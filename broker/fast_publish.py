@@ -40,12 +40,16 @@ def begin_publish(connection: Connection, services: Services, key: str, command:
     except ProtocolError as error:
         connection.refuse(command.id, error)
         return True
+    started_at = services.counts.start_publish()
     room = services.node.hub.rooms.get(key)
     keys = services.store.keys.room(key) if room is None else room.keys
     connection.is_beginning = True
     connection.has_finished_at_once = False
     services.store.rooms.submit_publish(
-        keys, key, event, partial(_finish_publish, connection, services, key, command, event)
+        keys,
+        key,
+        event,
+        partial(_finish_publish, connection, services, key, command, event, started_at),
     )
     connection.is_beginning = False
     return connection.has_finished_at_once
@@ -57,11 +61,16 @@ def _finish_publish(
     key: str,
     command: Publish,
     event: Draft,
+    started_at: float,
     reply: Any,
 ) -> None:
     if type(reply) is list and type(reply[0]) is int:
+        offset, seq, ms = reply
+        services.node.hub.answered.note(key, offset, seq)
+        services.counts.count("publish", "ok")
+        if started_at:
+            services.counts.end_publish(started_at)
         if command.id is not None:
-            offset, seq, ms = reply
             connection.post(
                 encode_text_frame(
                     publish_reply(
@@ -70,6 +79,7 @@ def _finish_publish(
                 )
             )
     elif isinstance(reply, StorageUnavailable):
+        services.counts.count("publish", "unavailable")
         connection.refuse(command.id, refuse_unavailable(reply))
     else:
         work = partial(handlers.finish_publish, connection, services, command, event, reply)

@@ -30,6 +30,7 @@ from broker.protocol.commands import (
     Publish,
     Refresh,
     Subscribe,
+    command_type,
 )
 from broker.protocol.errors import ProtocolError
 from broker.protocol.events import iso_time
@@ -48,25 +49,32 @@ Work = Callable[[], Awaitable[None]]
 _encode = msgspec.json.Encoder().encode
 
 
-async def answer_errors(connection: Connection, command: Command, work: Work) -> None:
+async def answer_errors(
+    connection: Connection, services: Services, command: Command, work: Work
+) -> None:
     """Run a command; whatever goes wrong is its answer."""
+    refusal = await _find_refusal(connection, work)
+    if refusal is not None:
+        connection.refuse(command.id, refusal)
+    services.counts.count(command_type(command), refusal.code if refusal else "ok")
+
+
+async def _find_refusal(connection: Connection, work: Work) -> ProtocolError | None:
     try:
         with trio.fail_after(limits.SLOW_COMMAND_DEADLINE):
             await work()
     except ProtocolError as error:
-        connection.refuse(command.id, error)
+        return error
     except StorageUnavailable as error:
-        connection.refuse(command.id, refuse_unavailable(error))
+        return refuse_unavailable(error)
     except trio.TooSlowError:
-        connection.refuse(
-            command.id,
-            ProtocolError("unavailable", retry_after=limits.UNAVAILABLE_RETRY_AFTER),
-        )
+        return ProtocolError("unavailable", retry_after=limits.UNAVAILABLE_RETRY_AFTER)
     except Exception:
         structlog.get_logger("broker.handlers").exception(
             "command failed", connection=connection.id, user=connection.user
         )
-        connection.refuse(command.id, ProtocolError("internal"))
+        return ProtocolError("internal")
+    return None
 
 
 def slow_command(connection: Connection, services: Services, command: Command) -> Work:
@@ -109,6 +117,8 @@ async def finish_publish(
 def _answer_published(
     connection: Connection, services: Services, command: Publish, published: Published
 ) -> None:
+    key = room_key(connection.actor.project, command.room)
+    services.node.hub.answered.note(key, published.offset, published.seq)
     if command.id is None:
         return
     connection.send(
@@ -162,7 +172,7 @@ async def refresh(connection: Connection, services: Services, command: Auth | Re
                     key, "forbidden", "The new token does not give access to the room."
                 )
 
-    await answer_errors(connection, command, work)
+    await answer_errors(connection, services, command, work)
 
 
 def auth_result(identity: Identity) -> bytes:

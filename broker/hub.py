@@ -11,7 +11,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
-from broker.hub_room import Hold, HubRoom, Subscriber
+from broker.answered import AnsweredNumbers
+from broker.hold import Hold
+from broker.hub_room import HubRoom, Subscriber
 from broker.protocol.events import TimeTexts
 from storage.redis.keys import Keys
 
@@ -32,6 +34,7 @@ class Hub:
         self._gen = 0
         self._wake_upkeep = wake_upkeep
         self._times = TimeTexts()
+        self.answered = AnsweredNumbers(keys)
         self.rooms: dict[str, HubRoom] = {}
         self.channels: dict[str, set[UserConnection]] = {}
         self.dirty_presence: set[tuple[str, str]] = set()

@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
+from broker.hold import Hold
 from broker.protocol.events import TimeTexts, event_frame
 from broker.protocol.frames import encode_text_frame
 from config import limits
@@ -38,32 +39,6 @@ class Subscriber(Protocol):
         ...
 
 
-class Hold:
-    """Events kept for a subscription whose reply is on its way."""
-
-    __slots__ = ("events", "has_overflowed", "last", "reached", "size_bytes", "was_live")
-
-    def __init__(self, *, was_live: bool, reached: int) -> None:
-        self.events: list[tuple[int, bytes]] = []
-        self.last = 0
-        self.size_bytes = 0
-        self.has_overflowed = False
-        self.was_live = was_live
-        self.reached = reached
-        """How far a client that was live had come before the hold."""
-
-    def keep(self, offset: int, frame: bytes) -> None:
-        """Keep one event, once; beyond the limits nothing is kept and a resync will follow."""
-        if self.has_overflowed or 0 < offset <= self.last:
-            return
-        self.last = offset or self.last
-        self.events.append((offset, frame))
-        self.size_bytes += len(frame)
-        if len(self.events) > limits.HELD_EVENTS_MAX or self.size_bytes > limits.HELD_BYTES_MAX:
-            self.has_overflowed = True
-            self.events.clear()
-
-
 class HubRoom:
     """The subscriptions of one room on this node."""
 
@@ -71,9 +46,11 @@ class HubRoom:
         "_late",
         "_live",
         "_outgoing",
+        "_outgoing_bytes",
         "_posts",
         "_times",
         "behind_at",
+        "delivered",
         "epoch",
         "held",
         "is_repairing",
@@ -94,6 +71,8 @@ class HubRoom:
         self.epoch: str | None = None
         self.offset = 0
         self.seq = 0
+        self.delivered = 0
+        """Events posted to live subscriptions since somebody asked last."""
         self.behind_at = 0
         """Offset that an audit found ahead of ours; still behind it at the next one is a gap."""
         self.is_repairing = False
@@ -105,6 +84,7 @@ class HubRoom:
         self._late: dict[Subscriber, int] = {}
         self._posts: tuple[Callable[[bytes], None], ...] | None = None
         self._outgoing: list[bytes] = []
+        self._outgoing_bytes = 0
         self._times = times
 
     @property
@@ -249,6 +229,7 @@ class HubRoom:
     def _append(self, offset: int, entry: Entry) -> None:
         frame = self._frame(entry)
         self._outgoing.append(frame)
+        self._outgoing_bytes += len(frame)
         for hold in self.held.values():
             hold.keep(offset, frame)
         if self._late:
@@ -257,6 +238,8 @@ class HubRoom:
             self.seq = max(self.seq, entry.seq)
             if self.epoch is not None:
                 self.offset = offset
+        if self._outgoing_bytes > limits.JOINED_BYTES_MAX:
+            self.flush()
 
     def _frame(self, entry: Entry) -> bytes:
         event, offset, data = entry.event, entry.offset, entry.data
@@ -282,12 +265,14 @@ class HubRoom:
         if not outgoing:
             return
         self._outgoing = []
+        self._outgoing_bytes = 0
         posts = self._posts
         if posts is None:
             posts = self._posts = tuple(subscriber.post for subscriber in self._live)
         frames = outgoing[0] if len(outgoing) == 1 else b"".join(outgoing)
         for post in posts:
             post(frames)
+        self.delivered += len(outgoing) * len(posts)
 
     def end_repair(self) -> list[Entry]:
         """The gap is being filled: take events again; those that have waited, in order."""

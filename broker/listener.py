@@ -22,9 +22,8 @@ from typing import Final
 import structlog
 import trio
 
-from broker.keepalive import Keepalive
+from broker.keepalive import Closing, Keepalive
 from broker.listening import close_all, open_listening_sockets
-from broker.outbox import Outbox
 from broker.wire import Application, Wire
 from broker.wire_life import WireLife
 from config import limits
@@ -175,7 +174,7 @@ class Listener:
         assert self._connections is not None
         self._connections.start_soon(run)
 
-    def watch_closing(self, outbox: Outbox) -> None:
+    def watch_closing(self, outbox: Closing) -> None:
         """See `OutboxContext`."""
         self.keepalive.watch_closing(outbox)
 

@@ -17,6 +17,7 @@ import structlog
 import trio
 
 from broker.application import BrokerApplication, guarded
+from broker.counts import Counts
 from broker.domain.access import AccessReader
 from broker.domain.identity import TokenVerifier
 from broker.domain.publishing import Publisher
@@ -66,7 +67,10 @@ async def _serve(
     metrics = Metrics()
     access = AccessReader(db)
     seeder = Seeder(db, store.rooms)
-    node = Node(settings, store=store, db=db, access=access, seeder=seeder)
+    counts = Counts(metrics)
+    node = Node(
+        settings, store=store, db=db, access=access, seeder=seeder, counts=counts, metrics=metrics
+    )
     async with trio.open_nursery() as background, trio.open_nursery() as tasks:
 
         def start(work: Callable[[], Awaitable[None]]) -> None:
@@ -82,6 +86,7 @@ async def _serve(
             seeder=seeder,
             publisher=Publisher(store.rooms, access, seeder),
             metrics=metrics,
+            counts=counts,
             times=TimeTexts(),
             start=start,
         )

@@ -16,6 +16,7 @@ from uuid import uuid4
 import structlog
 import trio
 
+from broker.counts import Counts
 from broker.delivery import Delivery
 from broker.domain.access import AccessReader
 from broker.domain.seeding import Seeder
@@ -24,11 +25,12 @@ from broker.hub_room import HubRoom
 from broker.repairs import Repairer
 from broker.upkeep import Upkeep
 from config import limits
+from config.metrics import Metrics
 from config.settings import Settings
 from storage.errors import StorageUnavailable
 from storage.postgres.pool import Database
 from storage.redis.blocking import open_blocking
-from storage.redis.nodes import read_inbox
+from storage.redis.nodes import INBOX_READ_COUNT, next_read_count, read_inbox
 from storage.redis.store import RedisStore
 
 
@@ -47,6 +49,8 @@ class Node:
         db: Database,
         access: AccessReader,
         seeder: Seeder,
+        counts: Counts,
+        metrics: Metrics,
         audit_interval: float = limits.AUDIT_INTERVAL,
     ) -> None:
         self.settings = settings
@@ -69,7 +73,8 @@ class Node:
         )
         self.hub = Hub(store.keys, wake_upkeep=self.upkeep.wake)
         self.upkeep.attach(self.hub)
-        self.delivery = Delivery(self.hub, access, self)
+        self._metrics = metrics
+        self.delivery = Delivery(self.hub, access, self, counts)
         self.repairer = Repairer(
             hub=self.hub,
             delivery=self.delivery,
@@ -77,6 +82,7 @@ class Node:
             nodes=store.nodes,
             seeder=seeder,
             db=db,
+            metrics=metrics,
         )
         store.lives.add_listener(self._note_new_life)
         self._log = structlog.get_logger("broker.node").bind(node=self.id)
@@ -106,6 +112,9 @@ class Node:
         while True:
             try:
                 await self._open_inbox()
+                # A lost inbox often means a lost life. It must be known before a room is brought
+                # over, or the room would be seeded before its floor has been reported.
+                await self.store.lives.verify(self.store.client, range(self.store.keys.partitions))
                 changed, self._changed = self._changed, set()
                 try:
                     await self.repairer.rejoin(self.name, changed)
@@ -128,6 +137,7 @@ class Node:
         if self.name:
             self._former.append(self.name)
         self.name = name
+        self._metrics.incarnations.inc()
         self._log.info("inbox open", name=name)
 
     async def _reap_former(self) -> None:
@@ -150,12 +160,14 @@ class Node:
 
     def _note_new_life(self, partition: int, _known: str, _life: str) -> None:
         self._changed.add(partition)
+        self._metrics.fences.inc()
         self._end_incarnation(f"partition {partition} has a new life")
 
     # --- tasks --------------------------------------------------------------------------------
 
     async def _read_inbox(self, name: str) -> None:
         cursor = "0-0"
+        count = INBOX_READ_COUNT
         block_ms = int(limits.INBOX_BLOCK * 1000)
         while True:
             try:
@@ -163,15 +175,19 @@ class Node:
                     self.settings.redis_url, name=f"parley-inbox-{self.id}"
                 ) as connection:
                     while True:
-                        cursor, entries = await read_inbox(connection, name, cursor, block_ms)
+                        cursor, entries = await read_inbox(
+                            connection, name, cursor, block_ms, count
+                        )
                         if entries:
                             self.delivery.deliver(entries)
+                            count = next_read_count(entries)
             except StorageUnavailable as error:
                 self._log.info("inbox cannot be read", reason=str(error))
                 await trio.sleep(limits.REPAIR_RETRY_AFTER)
 
     async def _beat(self, name: str) -> None:
-        interval = self._lease / limits.HEARTBEATS_PER_LEASE
+        # A new life must be noticed, and the floors reported, before a room is seeded in it.
+        interval = min(self._lease / limits.HEARTBEATS_PER_LEASE, limits.FENCE_WAIT / 4)
         lease_ms = int(self._lease * 1000)
         renewed_at = trio.current_time()
         while True:

@@ -16,40 +16,19 @@ from __future__ import annotations
 
 import socket
 from collections import deque
-from collections.abc import Awaitable, Callable
 from itertools import islice
-from typing import Final, Protocol
+from typing import Final
 
 import trio
 
 from broker.protocol import errors
 from broker.protocol.frames import encode_close_frame
+from broker.wire_context import OutboxContext
 
 _BUFFERS_PER_SEND: Final = 64  # far below the kernel's limit of 1024; enough to fill any buffer
 _CLOSE_OPCODE: Final = 0x88
 _LENGTH_2_BYTES: Final = 126
 _LENGTH_8_BYTES: Final = 127
-
-
-class OutboxContext(Protocol):
-    """What all outboxes of a listener share."""
-
-    @property
-    def send_queue_bytes(self) -> int:
-        """Bytes kept for one connection before it counts as a slow consumer."""
-        ...
-
-    def start_task(self, run: Callable[[], Awaitable[None]]) -> None:
-        """Run `run` in the background of the listener; it never raises."""
-        ...
-
-    def watch_closing(self, outbox: Outbox) -> None:
-        """Call `outbox.end()` when the time for an orderly close is over."""
-        ...
-
-    def count_slow_consumer(self) -> None:
-        """One more connection was closed with 4508."""
-        ...
 
 
 class Outbox(trio.abc.SendStream):

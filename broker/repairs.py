@@ -7,7 +7,7 @@ with `resync`. After a lost inbox every role is read again, since a removal may 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import TypeVar
 
 import structlog
@@ -19,6 +19,7 @@ from broker.hub import Hub
 from broker.hub_room import HubRoom
 from broker.protocol.errors import ProtocolError
 from config import limits
+from config.metrics import Metrics
 from storage.errors import StorageUnavailable
 from storage.postgres.access import members_among
 from storage.postgres.pool import Database
@@ -48,6 +49,7 @@ class Repairer:
         nodes: NodeStore,
         seeder: Seeder,
         db: Database,
+        metrics: Metrics,
     ) -> None:
         self._hub = hub
         self._delivery = delivery
@@ -55,6 +57,7 @@ class Repairer:
         self._nodes = nodes
         self._seeder = seeder
         self._db = db
+        self._gaps = metrics.gaps
         self._log = structlog.get_logger("broker.repairs")
 
     async def repair(self, room: HubRoom, node: str) -> None:
@@ -85,6 +88,7 @@ class Repairer:
         if isinstance(outcome, Refusal):
             return await self._mend(room, outcome)
         if outcome.reason:
+            self._gaps.labels("resync").inc()
             self._log.warning("gap cannot be filled", room=room.key, reason=outcome.reason)
             self.end_for_resync(room)
             return True
@@ -92,6 +96,7 @@ class Repairer:
 
     def _fill(self, room: HubRoom, snapshot: Snapshot) -> bool:
         if snapshot.tail:
+            self._gaps.labels("filled").inc()
             self._log.info("gap filled", room=room.key, events=len(snapshot.tail))
         is_whole = self._delivery.fill(room, map(parse_entry, snapshot.tail))
         if not is_whole:
@@ -125,7 +130,7 @@ class Repairer:
         rooms = list(self._hub.rooms.values())
         for room in rooms:
             room.spoil_holds()
-        await self._report_floors(room for room in rooms if room.keys.partition in changed)
+        await self._report_floors(changed)
         for room in rooms:
             if room.keys.partition in changed and room.epoch is not None:
                 self.end_for_resync(room)
@@ -137,8 +142,13 @@ class Repairer:
         for room in self._hub.rooms.values():
             self._hub.dirty_presence.update((room.key, user) for user in room.users)
 
-    async def _report_floors(self, rooms: Iterable[HubRoom]) -> None:
-        floors = [(room.key, room.offset, room.seq) for room in rooms if room.epoch is not None]
+    async def _report_floors(self, changed: Collection[int]) -> None:
+        floors = [
+            (room.key, room.offset, room.seq)
+            for room in self._hub.rooms.values()
+            if room.keys.partition in changed and room.epoch is not None
+        ]
+        floors += self._hub.answered.in_partitions(changed)
         if floors:
             await self._nodes.raise_floors(floors, int(limits.FLOORS_TTL * 1000))
 

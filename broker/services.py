@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
+from broker.counts import Counts
 from broker.domain.access import AccessReader
 from broker.domain.identity import TokenVerifier
 from broker.domain.publishing import Publisher
@@ -30,6 +31,7 @@ class Services:
     seeder: Seeder
     publisher: Publisher
     metrics: Metrics
+    counts: Counts
     times: TimeTexts
     start: Callable[[Callable[[], Awaitable[None]]], None]
     """Run something in a task of the broker's, behind a barrier for bugs."""

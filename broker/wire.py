@@ -16,37 +16,26 @@ import contextlib
 import secrets
 import socket
 from collections.abc import Callable
-from typing import Final, Protocol
+from typing import Final
 
 import structlog
 import trio
 
 from broker.frame_walker import FrameWalker, Step
 from broker.handshake import Handshake
-from broker.keepalive import Keepalive
-from broker.outbox import Outbox, OutboxContext
-from broker.peer import Application as Application
-from broker.peer import Peer as Peer
-from broker.peer import Receiver as Receiver
+from broker.outbox import Outbox
+from broker.peer import Application, Peer, Receiver
 from broker.protocol import errors
 from broker.protocol.frames import encode_ping_frame
+from broker.wire_context import WireContext
 from config import limits
+
+__all__ = ["Application", "Peer", "Receiver", "Wire"]
 
 _PING: Final = encode_ping_frame()
 _ID_BYTES: Final = 8
 
 _logger: Final = structlog.get_logger(__name__)
-
-
-class WireContext(OutboxContext, Protocol):
-    """What all connections of a listener share."""
-
-    keepalive: Keepalive
-
-    @property
-    def max_frame_bytes(self) -> int:
-        """The largest message that a client may send."""
-        ...
 
 
 class Wire(Outbox, trio.abc.Stream):
@@ -92,8 +81,6 @@ class Wire(Outbox, trio.abc.Stream):
         """Whether the WebSocket was ever open for the application."""
         return self._fault_code is not None
 
-    # --- before the WebSocket is open ---------------------------------------------------------
-
     async def read_raw(self) -> bytes:
         """Bytes as they come, past the walker; empty at the end. Raises BrokenResourceError."""
         while True:
@@ -118,8 +105,6 @@ class Wire(Outbox, trio.abc.Stream):
         self._shared.keepalive.watch(self)
         self._wake_reader()
 
-    # --- for the application ------------------------------------------------------------------
-
     def pause(self) -> None:
         """Stop reading; at most one turn of messages that were read already still comes."""
         self.is_paused = not self.is_closing
@@ -136,8 +121,6 @@ class Wire(Outbox, trio.abc.Stream):
         self._is_deaf = True
         if self.is_paused:
             self.resume()  # or the peer's answer would never be read
-
-    # --- for the keepalive --------------------------------------------------------------------
 
     def ping(self) -> None:
         """Send a ping; its answer is just bytes that were heard."""

@@ -127,6 +127,13 @@ HELD_EVENTS_MAX: Final = 1000
 HELD_BYTES_MAX: Final = 1024 * 1024
 # Events that wait while a gap is filled; beyond it the room resyncs.
 PENDING_EVENTS_MAX: Final = 5000
+# Events that arrive together share a send up to this size: a joined send must never make a client
+# that reads a slow consumer, so it is a quarter of the default SEND_QUEUE_BYTES.
+JOINED_BYTES_MAX: Final = 256 * 1024
+# Bytes that one inbox read should bring: between two reads the outboxes' writers get their turn.
+INBOX_READ_BYTES: Final = 512 * 1024
+# Rooms whose newest answered numbers a node remembers (twice this many at most): 200 bytes each.
+ANSWERED_ROOMS_MAX: Final = 20_000
 # How often a node looks for nodes whose lease has ended: with a lease of 15 s no presence outlives
 # its node by 20 s.
 SWEEP_INTERVAL: Final = 2.0

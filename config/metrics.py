@@ -50,7 +50,6 @@ class Metrics:
         self.commands = counter("commands", "Frames handled, by type and outcome.", "type", "code")
         self.events_received = counter("events_received", "Events read from this node's inbox.")
         self.deliveries = counter("deliveries", "Events posted to connections.")
-        self.sent_bytes = counter("sent_bytes", "Bytes handed to sockets.")
         self.slow_consumers = counter("slow_consumers", "Connections closed with 4508.")
         self.gaps = counter("gaps", "Missing events found, by what became of it.", "outcome")
         self.incarnations = counter("incarnations", "Times this node had to take a new id.")
@@ -61,13 +60,9 @@ class Metrics:
     def _add_storage(self) -> None:
         gauge, counter = self._gauge, self._counter
         self.redis_connected = gauge("redis_connected", "1 while Redis answers.")
-        self.redis_connects = counter("redis_connects", "Connections opened to Redis.")
-        self.redis_failures = counter("redis_failures", "Commands lost, by outcome.", "outcome")
-        self.postgres_failures = counter(
-            "postgres_failures", "Statements lost, by outcome.", "outcome"
-        )
+        self.redis_round_trip = gauge("redis_round_trip_seconds", "Last round trip to Redis.")
+        self.redis_in_flight = gauge("redis_in_flight", "Commands that wait for an answer.")
         self.fences = counter("fences", "New lives of a partition that this process saw.")
-        self.seeds = counter("seeds", "Cold rooms seeded.")
 
     def _add_archiver(self) -> None:
         gauge, counter = self._gauge, self._counter

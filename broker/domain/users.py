@@ -21,6 +21,11 @@ from storage.errors import StorageRefused
 from storage.postgres import users as rows
 from storage.postgres.pool import Database
 from storage.postgres.users import NewUser, UserState
+from storage.redis.keys import user_channel
+from storage.redis.rooms import RoomStore
+
+USER_CHANGED: Final = "user.changed"
+"""On a user's own channel: look at the user's row again. A hint, never the truth itself."""
 
 _TAKEN: Final = {
     "users_pkey": "id",
@@ -139,14 +144,16 @@ async def require_active_user(db: Database, project: str, user: str) -> None:
         raise ProtocolError("forbidden", "The user is banned.")
 
 
-async def revoke_user_tokens(db: Database, project: str, user: str) -> None:
-    """Void every token issued so far; `not_found` if there is no such user.
+async def revoke_user_tokens(db: Database, rooms: RoomStore, project: str, user: str) -> None:
+    """Void every token issued so far and end the connections that rest on one of them.
 
-    By this process's clock, which is also the one that stamps new tokens. Connections that are
-    open are the caller's to tell.
+    By this process's clock, which is also the one that stamps new tokens. Raises `not_found`, and
+    StorageUnavailable: then the tokens may be void already, and repeating tells the connections.
     """
     if not is_user_id(user) or not await rows.revoke_tokens(db, project, user, datetime.now(UTC)):
         raise ProtocolError("not_found", "There is no such user.")
+    channel = user_channel(project, user)
+    await rooms.broadcast(channel, event=USER_CHANGED, sender=None, data=b"{}")
 
 
 def _explain(refused: StorageRefused) -> NoReturn:

@@ -43,7 +43,7 @@ SELECT v.room_pk, v.seq, v.id, v.sender, v.kind, v.content, v.metadata, v.attach
        v.reply_to, v.forwarded_from, v.client_id, v.created_at, v.deleted_at, v.event_offset,
        v.last_offset
 FROM unnest($1::bigint[], $2::bigint[], $3::uuid[], $4::text[], $5::text[], $6::text[],
-            $7::jsonb[], $8::jsonb[], $9::json[], $10::bigint[], $11::jsonb[], $12::text[],
+            $7::json[], $8::json[], $9::json[], $10::bigint[], $11::json[], $12::text[],
             $13::timestamptz[], $14::timestamptz[], $15::bigint[], $16::bigint[])
      AS v({", ".join(COLUMNS)})
 ON CONFLICT (room_pk, seq) DO NOTHING
@@ -68,8 +68,8 @@ SET content = CASE WHEN v.has_content THEN v.content ELSE m.content END,
     deleted_at = v.deleted_at,
     deleted_by = v.deleted_by,
     last_offset = v.last_offset
-FROM unnest($1::bigint[], $2::bigint[], $3::bool[], $4::text[], $5::bool[], $6::jsonb[],
-            $7::bool[], $8::jsonb[], $9::timestamptz[], $10::timestamptz[], $11::text[],
+FROM unnest($1::bigint[], $2::bigint[], $3::bool[], $4::text[], $5::bool[], $6::json[],
+            $7::bool[], $8::json[], $9::timestamptz[], $10::timestamptz[], $11::text[],
             $12::bigint[])
      AS v(room_pk, seq, has_content, content, has_metadata, metadata, has_attachments,
           attachments, edited_at, deleted_at, deleted_by, last_offset)

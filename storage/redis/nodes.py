@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple, cast
 
+from config.limits import INBOX_READ_BYTES
 from storage.redis.blocking import BlockingConnection
 from storage.redis.client import RedisClient
 from storage.redis.keys import (
@@ -196,17 +197,27 @@ class NodeStore:
             )
 
 
+def next_read_count(entries: Sequence[bytes]) -> int:
+    """How many entries to ask for next, so that a read brings about `INBOX_READ_BYTES`."""
+    size_bytes = sum(map(len, entries)) // len(entries) if entries else 1
+    return max(1, min(INBOX_READ_COUNT, INBOX_READ_BYTES // max(1, size_bytes)))
+
+
 async def read_inbox(
-    connection: BlockingConnection, node: str, cursor: str, block_ms: int
+    connection: BlockingConnection,
+    node: str,
+    cursor: str,
+    block_ms: int,
+    count: int = INBOX_READ_COUNT,
 ) -> tuple[str, list[bytes]]:
-    """Wait for entries behind `cursor`; the new cursor and the entries, oldest first.
+    """Wait for entries behind `cursor`; the new cursor and at most `count` entries in order.
 
     What was read before is trimmed in the same write, so an inbox stays short; reading consumes
     nothing, so a cut connection is simply read again from the same cursor.
     """
     key = inbox_key(node)
     trim = ("XTRIM", key, "MINID", "~", cursor)
-    read = ("XREAD", "COUNT", INBOX_READ_COUNT, "BLOCK", block_ms, "STREAMS", key, cursor)
+    read = ("XREAD", "COUNT", count, "BLOCK", block_ms, "STREAMS", key, cursor)
     replies = await connection.pipeline((trim, read))
     reply = replies[1]
     if isinstance(reply, Exception):

@@ -75,8 +75,11 @@ async def require_deployment(client: RedisClient, deployment: str) -> None:
 
     Raises ConfigError naming REDIS_URL; StorageUnavailable if Redis is away.
     """
-    await client.execute("SET", DEPLOYMENT_KEY, deployment, "NX")
     stored = await client.execute("GET", DEPLOYMENT_KEY)
+    if stored is None:
+        # Only then: a full server refuses to write, and the archiver must be able to start on it.
+        await client.execute("SET", DEPLOYMENT_KEY, deployment, "NX")
+        stored = await client.execute("GET", DEPLOYMENT_KEY)
     if stored != deployment.encode():
         raise ConfigError(
             "REDIS_URL",

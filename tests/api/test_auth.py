@@ -31,31 +31,32 @@ async def test_without_a_credential_nothing_is_open_but_health_and_docs(api):
         assert (await nobody.send("GET", path)).status == 200
 
 
-@pytest.mark.parametrize(
-    ("token", "code"),
-    [
-        (lambda: make_token("alice", ttl=-10), "token_expired"),
-        (lambda: make_token("alice", secret="x" * 40), "unauthenticated"),
-        (lambda: make_token("alice", exp=None), "unauthenticated"),
-        (lambda: make_token("alice", sub=None), "unauthenticated"),
-        (lambda: make_token("a/b"), "unauthenticated"),
-        (lambda: make_token("alice", algorithm="none", secret=""), "unauthenticated"),
-        (lambda: make_token("alice", iat=time.time() + 60), "unauthenticated"),
-        (lambda: "x.y.z", "unauthenticated"),
-        (lambda: "é", "unauthenticated"),
-    ],
-)
-async def test_bad_tokens_are_refused(api, token, code):
-    answer = await request(
-        "GET", f"{api.url}/v1/auth/verify", headers={"Authorization": b"Bearer ".decode() + token()}
-    )
-    assert (answer.status, answer.json()["code"]) == (401, code)
+def bad_tokens() -> list[tuple[str, str]]:
+    return [
+        (make_token("alice", ttl=-10), "token_expired"),
+        (make_token("alice", secret="x" * 40), "unauthenticated"),
+        (make_token("alice", exp=None), "unauthenticated"),
+        (make_token("alice", sub=None), "unauthenticated"),
+        (make_token("a/b"), "unauthenticated"),
+        (make_token("alice", algorithm="none", secret=""), "unauthenticated"),
+        (make_token("alice", iat=time.time() + 60), "unauthenticated"),
+        ("x.y.z", "unauthenticated"),
+        ("é", "unauthenticated"),
+    ]
 
 
-@pytest.mark.parametrize("header", ["", "Bearer", "Bearer ", "Basic dXNlcjpwYXNz", "bearer"])
-async def test_odd_headers_are_no_credential(api, header):
-    answer = await request("GET", f"{api.url}/v1/auth/verify", headers={"Authorization": header})
-    assert answer.status == 401
+async def test_bad_tokens_are_refused(api):
+    for token, code in bad_tokens():
+        header = {"Authorization": f"Bearer {token}"}
+        answer = await request("GET", f"{api.url}/v1/auth/verify", headers=header)
+        assert (answer.status, answer.json()["code"]) == (401, code), token
+
+
+async def test_odd_headers_are_no_credential(api):
+    for header in ("", "Bearer", "Bearer ", "Basic dXNlcjpwYXNz", "bearer"):
+        given = {"Authorization": header}
+        answer = await request("GET", f"{api.url}/v1/auth/verify", headers=given)
+        assert answer.status == 401
 
 
 async def test_the_scheme_is_case_insensitive(api):
@@ -108,11 +109,10 @@ async def test_the_key_wins_over_the_token(api):
     assert (answer.status, answer.json()["code"]) == (401, "unauthenticated")
 
 
-@pytest.mark.parametrize("key", ["", "x", "parley_" + "A" * 43, "k" * 300, "é"])
-async def test_bad_keys_are_refused(api, key):
-    headers = {"X-API-Key": key}
-    answer = await request("GET", f"{api.url}/v1/project", headers=headers)
-    assert (answer.status, answer.json()["code"]) == (401, "unauthenticated")
+async def test_bad_keys_are_refused(api):
+    for key in ("", "x", "parley_" + "A" * 43, "k" * 300, "é"):
+        answer = await request("GET", f"{api.url}/v1/project", headers={"X-API-Key": key})
+        assert (answer.status, answer.json()["code"]) == (401, "unauthenticated")
 
 
 async def test_keys_are_stored_hashed_listed_short_and_revoked_within_a_second(api):

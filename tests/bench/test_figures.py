@@ -11,14 +11,17 @@ from bench.accounting import Moment, Usage, between
 from bench.latency import schedule
 
 
-def usage(*, server_core: float | None = None, generator_core: float | None = None) -> Usage:
+def usage(
+    *, server_core: float | None = None, generator: float = 0.5, waiting: float = 0.0
+) -> Usage:
     return Usage(
-        wall=1.0,
-        server_cpu=0.5,
-        generator_cpu=0.5,
+        wall=2.0,
+        server_cpu=1.0,
+        generator_cpu=generator * 2,
+        generator_waiting=waiting * 2,
         redis_cpu=None,
         server_core=server_core,
-        generator_core=generator_core,
+        generator_core=0.99,
     )
 
 
@@ -63,21 +66,28 @@ def test_median_and_spread():
 
 
 @pytest.mark.parametrize(
-    ("generator", "server", "is_refused"),
+    ("generator", "waiting", "server", "is_refused"),
     [
-        (0.99, 0.80, True),
-        (0.96, 0.94, True),
-        (0.94, 0.80, False),
-        (0.99, 0.99, False),
-        (None, 0.5, False),
-        (0.99, None, False),
+        (0.99, 0.0, 0.80, True),
+        (0.96, 0.0, 0.94, True),
+        (0.20, 0.78, 0.94, True),
+        (0.94, 0.0, 0.80, False),
+        (0.20, 0.70, 0.80, False),
+        (0.99, 0.0, 0.99, False),
+        (0.99, 0.0, None, False),
     ],
 )
 def test_a_full_generator_before_a_server_with_time_left_is_refused(
-    generator: float | None, server: float | None, is_refused: bool
+    generator: float, waiting: float, server: float | None, is_refused: bool
 ):
-    verdict = figures.saturation(usage(server_core=server, generator_core=generator))
+    verdict = figures.saturation(usage(server_core=server, generator=generator, waiting=waiting))
     assert (verdict is not None) == is_refused
+
+
+def test_others_on_the_servers_core_are_noticed():
+    assert figures.foreign_share(usage(server_core=0.75)) == pytest.approx(0.25)
+    assert figures.foreign_share(usage(server_core=0.49)) == 0
+    assert figures.foreign_share(usage(server_core=None)) is None
 
 
 def test_a_refused_round_counts_for_nothing():
@@ -110,15 +120,28 @@ def test_a_bar_without_a_value_is_neither_met_nor_missed():
 
 def test_usage_is_the_difference_of_two_moments():
     before = Moment(
-        wall=1.0, server=2.0, generator=3.0, redis=1.0, server_core=(10, 20), generator_core=None
+        wall=1.0,
+        server=2.0,
+        generator=3.0,
+        generator_waiting=0.0,
+        redis=1.0,
+        server_core=(10, 20),
+        generator_core=None,
     )
     after = Moment(
-        wall=3.0, server=3.0, generator=3.5, redis=1.25, server_core=(11, 22), generator_core=None
+        wall=3.0,
+        server=3.0,
+        generator=3.5,
+        generator_waiting=0.25,
+        redis=1.25,
+        server_core=(11, 22),
+        generator_core=None,
     )
     assert between(before, after) == Usage(
         wall=2.0,
         server_cpu=1.0,
         generator_cpu=0.5,
+        generator_waiting=0.25,
         redis_cpu=0.25,
         server_core=0.5,
         generator_core=None,

@@ -17,11 +17,13 @@ class FakeSubscriber:
         self.user = user
         self.frames: list[dict[str, Any]] = []
         self.sends = 0
+        self.largest_send = 0
         self.ended: list[tuple[str, str]] = []
         self.rechecks = 0
 
     def post(self, frame: bytes) -> None:
         self.sends += 1
+        self.largest_send = max(self.largest_send, len(frame))
         self.frames.extend(decode_frames(frame))
 
     def end_subscription(self, key: str, code: str, message: str) -> None:

@@ -4,10 +4,14 @@ from typing import Any, cast
 
 import pytest
 
-from broker.delivery import USER_CHANGED, Delivery
+from broker.counts import Counts
+from broker.delivery import Delivery
 from broker.domain.access import AccessReader
+from broker.domain.users import USER_CHANGED
 from broker.hub import Hub
 from broker.hub_room import HubRoom
+from config import limits
+from config.metrics import Metrics
 from tests.broker.hubs import EPOCH, KEYS, FakeSubscriber, entry, raw
 
 
@@ -29,7 +33,8 @@ class Setup:
         self.repairs = Repairs()
         # Delivery only forgets roles here; no statement is ever sent.
         access = AccessReader(cast("Any", None))
-        self.delivery = Delivery(self.hub, access, self.repairs)
+        self.counts = Counts(Metrics())
+        self.delivery = Delivery(self.hub, access, self.repairs, self.counts)
 
     def subscribe(self, user: str, *, needs_member: bool = True) -> FakeSubscriber:
         subscriber = FakeSubscriber(user)
@@ -54,6 +59,7 @@ def test_a_removal_cuts_the_batch_and_is_the_last_that_its_user_gets(setup: Setu
     assert bob.offsets == [1, 2]
     assert bob.ended == [("p/room", "not_a_member")]
     assert alice.offsets == [1, 2, 3]
+    assert (setup.counts.events_received, setup.counts.deliveries) == (3, 5)
     assert setup.hub.connection_count("p/room", "bob") == 0
     assert ("p/room", "bob") in setup.hub.dirty_presence
 
@@ -117,3 +123,12 @@ def test_a_changed_user_is_looked_at_on_each_of_its_connections(setup: Setup) ->
     for connection in (first, second):
         setup.hub.remove_connection("p//bob", connection)
     assert setup.hub.dirty_leaves == {"p//bob"}
+
+
+def test_large_events_are_not_joined_beyond_what_a_client_may_owe(setup: Setup) -> None:
+    alice = setup.subscribe("alice")
+    data = b'{"content":"%b"}' % (b"x" * 60_000)
+    setup.delivery.deliver([raw(offset, data=data) for offset in range(1, 21)])
+    assert alice.offsets == list(range(1, 21))
+    assert alice.largest_send <= limits.JOINED_BYTES_MAX + len(data) + 500
+    assert alice.sends < 20

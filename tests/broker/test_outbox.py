@@ -11,6 +11,7 @@ import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from broker.keepalive import Closing
 from broker.outbox import Outbox
 from broker.protocol.frames import encode_close_frame, encode_text_frame
 from tests.support.waiting import wait_until
@@ -24,7 +25,7 @@ class Context:
     def __init__(self, nursery: trio.Nursery, send_queue_bytes: int) -> None:
         self._nursery = nursery
         self.send_queue_bytes = send_queue_bytes
-        self.closing: list[Outbox] = []
+        self.closing: list[Closing] = []
         self.slow = 0
         self.writers = 0
 
@@ -32,7 +33,7 @@ class Context:
         self.writers += 1
         self._nursery.start_soon(run)
 
-    def watch_closing(self, outbox: Outbox) -> None:
+    def watch_closing(self, outbox: Closing) -> None:
         self.closing.append(outbox)
 
     def count_slow_consumer(self) -> None:
@@ -172,6 +173,22 @@ async def test_a_slow_consumer_gets_whole_frames_then_4508():
         whole = data[: -len(close)]
         assert b"".join(frames).startswith(whole)
         assert len(whole) % len(frames[0]) == 0
+
+
+@pytest.mark.parametrize("taken", [1, 1500, 3003, 3004, 3005, 6007])
+async def test_a_frame_that_has_begun_to_leave_is_finished_before_4508(taken):
+    """Two frames are posted in one piece; the kernel stops in either, or between them."""
+    async with outbox_pair([taken] + [0] * 50) as (outbox, theirs, _):
+        frames = frames_of([3000, 3000, 3000])
+        outbox.post(frames[0] + frames[1])
+        while not outbox.is_closing:
+            outbox.post(frames[2])
+        with trio.fail_after(10):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(end_when_flushed, outbox)
+                data = await read_all(theirs)
+        begun = b"".join(frames[: 1 if taken <= len(frames[0]) else 2])
+        assert data == begun + encode_close_frame(4508, outbox.close_reason)
 
 
 async def test_what_is_kept_is_bounded():

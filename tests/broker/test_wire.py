@@ -172,6 +172,57 @@ async def test_a_message_before_a_close_frame_is_handled_even_in_fragments():
         assert recorder.texts == ["ab", "c"]
 
 
+async def test_a_message_before_a_frame_over_the_limit_is_handled_even_in_fragments():
+    application = RecordingApplication()
+    async with serve(application, max_frame_bytes=100) as listener, connect(listener) as client:
+        await client.send(
+            frame(TEXT, b"a", fin=False) + frame(CONTINUATION, b"b") + text("x" * 101)
+        )
+        assert (await client.read_close())[0] == 1009
+        recorder = await only(application)
+        await wait_until(lambda: recorder.texts == ["ab"])
+
+
+async def test_a_broken_half_frame_at_the_end_is_judged():
+    application = RecordingApplication()
+    async with serve(application) as listener, connect(listener) as client:
+        await client.send(frame(TEXT, b"\xff\xff\xff")[:-1])
+        assert isinstance(client.stream, trio.SocketStream)
+        await client.stream.send_eof()
+        assert (await client.read_close())[0] == 1007
+        assert await ended(await only(application)) == 1007
+
+
+async def test_the_close_frame_reaches_a_client_that_is_still_sending():
+    """Closing a socket with unread bytes would reset it, and the reason would be lost."""
+    application = RecordingApplication()
+    async with (
+        serve(application) as listener,
+        connect(listener) as client,
+        trio.open_nursery() as nursery,
+    ):
+        nursery.start_soon(client.send, frame(TEXT, b"x", mask=None) + b"x" * 2_000_000)
+        await wait_until(lambda: application.recorders and application.recorders[0].peer.is_closing)
+        assert (await client.read_close())[0] == 1002
+
+
+async def test_a_paused_connection_with_messages_on_their_way_can_be_lost():
+    def pause(recorder, content):
+        recorder.peer.pause()
+
+    application = RecordingApplication(pause)
+    async with serve(application) as listener, connect(listener) as client:
+        fragmented = frame(TEXT, b"a", fin=False) + frame(CONTINUATION, b"b")
+        await client.send(text("pause") + fragmented * 5)
+        recorder = await only(application)
+        await wait_until(lambda: recorder.texts)
+        await trio.testing.wait_all_tasks_blocked()
+        recorder.peer.end(1006)
+        assert await ended(recorder) == 1006
+        assert recorder.texts == ["pause"]
+        await wait_until(lambda: listener.statistics().sockets == 0)
+
+
 async def test_our_disconnect_is_the_code_that_counts():
     application = RecordingApplication()
     async with serve(application) as listener, connect(listener) as client:

@@ -85,7 +85,6 @@ async def through_ours(pieces: list[bytes]) -> Outcome:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(feed, client.stream, pieces)
             frames = await client.read_to_end()
-            nursery.cancel_scope.cancel()
         recorder: Recorder = await only(application)
         code = await ended(recorder)
         closes = [payload for opcode, payload in frames if opcode == CLOSE]

@@ -28,6 +28,10 @@ class Died(Exception):
     """The archiver was killed here."""
 
 
+class Refused(Exception):
+    """The publish script said no."""
+
+
 class System:
     """One Redis, one database, and what a broker would do with them."""
 
@@ -53,7 +57,7 @@ class System:
         """`message.created` by alice."""
         message_id = str(uuid7())
         client_id = more.get("client_id")
-        data = {
+        data: dict[str, Any] = {
             "id": message_id, "room": key.partition("/")[2], "sender": "alice", "kind": "text",
             "content": content, "metadata": {}, "attachments": [], "mentions": [],
             "reply_to": None, "forwarded_from": None, "client_id": client_id,
@@ -77,7 +81,8 @@ class System:
             if outcome.kind == "fenced":
                 await self.store.rooms.refence(self.store.keys.partition(key))
             else:
-                assert outcome.kind == "cold", outcome
+                if outcome.kind != "cold":
+                    raise Refused(outcome.kind)
                 await self.seeder.warm(key)
             outcome = await self.store.rooms.publish(key, draft)
         self.answered.append((key, outcome))
@@ -101,11 +106,10 @@ class System:
         )
         archived = [(row["key"], row["seq"], row["event_offset"]) for row in rows]
         assert len(archived) == len(set(archived))
-        for key, place in self.answered:
-            newest = await self.database.fetchval(
-                "SELECT archived_offset FROM rooms WHERE project || '/' || id = $1", key
-            )
-            assert newest >= place.offset
+        newest = dict(
+            await self.database.fetch("SELECT project || '/' || id, archived_offset FROM rooms")
+        )
+        assert [place for key, place in self.answered if newest[key] < place.offset] == []
 
 
 @asynccontextmanager
@@ -154,10 +158,12 @@ class Fuse:
         self.left -= 1
         if self.left == 0 and not self.after:
             raise Died
-        result = await work()
-        if self.left == 0:
-            raise Died
-        return result
+        burns_now = self.left == 0
+        try:
+            return await work()
+        finally:
+            if burns_now:
+                raise Died
 
 
 class FusedConnection:

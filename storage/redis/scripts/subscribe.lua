@@ -40,7 +40,8 @@ if ARGV[8] ~= '' then
   elseif since < offset then
     local bytes, from = 0, since + 1
     while from <= offset and reason == '' do
-      local chunk = redis.call('XRANGE', KEYS[3], from .. '-0', '+', 'COUNT', 50)
+      local to = math.min(offset, from + 49)
+      local chunk = redis.call('XRANGE', KEYS[3], from .. '-0', to .. '-0')
       for i = 1, #chunk do
         local entry = chunk[i][2][2]
         bytes = bytes + #entry
@@ -48,10 +49,10 @@ if ARGV[8] ~= '' then
       end
       if bytes > tonumber(ARGV[12]) then
         reason = 'too_large'
-      elseif #tail ~= math.min(offset, from + 49) - since then
+      elseif #tail ~= to - since then
         reason = 'trimmed'
       end
-      from = from + 50
+      from = to + 1
     end
     if reason ~= '' then tail = {} end
   end

@@ -29,7 +29,7 @@ async def announce(database: Database, room_pk: int, *versions: int) -> None:
                 version=version,
                 event="member.added",
                 sender=None if version % 2 else "alice",
-                data='{"user": "bob",  "version": %d}' % version,
+                data=f'{{"user": "bob",  "version": {version}}}',
             )
 
     await database.transaction(insert)

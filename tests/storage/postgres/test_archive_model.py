@@ -150,7 +150,7 @@ def texts(messages: dict[int, dict[str, Any]]) -> dict[int, dict[str, Any]]:
     shown = {}
     for seq, message in messages.items():
         metadata = message["metadata"]
-        text = '{"n": %d}' % metadata["n"] if metadata else "{}"
+        text = f'{{"n": {metadata["n"]}}}' if metadata else "{}"
         shown[seq] = message | {"metadata": text, "attachments": "[]"}
     return shown
 

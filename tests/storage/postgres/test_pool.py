@@ -113,10 +113,14 @@ async def test_a_held_transaction_alternates_with_trio(database: Database):
         assert await database.fetchval("SELECT count(*) FROM settings") == 0
         await transaction.run(lambda c: c.execute("INSERT INTO settings VALUES ('b', '')"))
     assert await database.fetchval("SELECT count(*) FROM settings") == 2
-    with pytest.raises(StorageRefused):
+
+    async def delete_and_fail() -> None:
         async with database.open_transaction() as transaction:
             await transaction.run(lambda c: c.execute("DELETE FROM settings"))
             await transaction.run(lambda c: c.fetch("SELECT 1/0"))
+
+    with pytest.raises(StorageRefused):
+        await delete_and_fail()
     assert await database.fetchval("SELECT count(*) FROM settings") == 2
 
 
@@ -182,11 +186,15 @@ async def test_an_idle_transaction_is_ended_by_the_server(database_url):
     async with open_database(database_url, idle_transaction_timeout=0.2) as database:
         pid = "SELECT pg_backend_pid()"
         gone = "SELECT count(*) = 0 FROM pg_stat_activity WHERE pid = $1"
-        with pytest.raises(StorageUnavailable):
+
+        async def say_nothing_for_too_long() -> None:
             async with database.open_transaction() as transaction:
                 backend = await transaction.run(lambda c: c.fetchval(pid))
                 await wait_until(lambda: database.fetchval(gone, backend))
                 await transaction.run(lambda c: c.execute("DELETE FROM settings"))
+
+        with pytest.raises(StorageUnavailable):
+            await say_nothing_for_too_long()
         assert await database.fetchval("SELECT 1") == 1
 
 

@@ -121,6 +121,7 @@ CREATE INDEX members_user ON members (project, user_id);
 -- sender       null: the project itself wrote it
 -- event_offset offset of message.created; last_offset: of the newest event that changed the row
 -- deleted_at   the content stays; whoever reads it decides who may see it
+-- json, not jsonb: what was sent comes back as it was (jsonb would write 1e308 with 309 digits).
 -- No foreign keys: the archiver must be able to write whatever was answered.
 CREATE TABLE messages (
     room_pk bigint NOT NULL,
@@ -129,12 +130,12 @@ CREATE TABLE messages (
     sender text COLLATE "C",
     kind text COLLATE "C" NOT NULL DEFAULT 'text',
     content text,
-    metadata jsonb,
-    attachments jsonb,
+    metadata json,
+    attachments json,
     mentions text[],
     reply_to bigint,
     reply_count integer NOT NULL DEFAULT 0,
-    forwarded_from jsonb,
+    forwarded_from json,
     client_id text,
     created_at timestamptz NOT NULL,
     edited_at timestamptz,

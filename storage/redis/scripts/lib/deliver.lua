@@ -10,7 +10,7 @@ local function deliver(nodes_key, inbox_prefix, inbox_max, entry, ms)
     local id = redis.pcall('XADD', inbox, 'NOMKSTREAM', '*', 'e', entry)
     if not id then
       redis.call('HDEL', nodes_key, nodes[i])
-    elseif ms % 16 == 0 and redis.call('XLEN', inbox) > inbox_max then
+    elseif ms % 16 == 0 and type(id) == 'string' and redis.call('XLEN', inbox) > inbox_max then
       redis.call('UNLINK', inbox)
     end
   end

@@ -1,0 +1,167 @@
+"""kill -9 of brokers and of the archiver under load: nothing answered is lost, nothing is twice.
+
+Point 3, and promises P1 to P3: every client goes to the other node, resumes with `since`, repeats
+what has no answer, and all of them end with exactly the same sequence, which is in PostgreSQL.
+"""
+
+import random
+from collections.abc import Iterable
+
+import pytest
+import trio
+
+from tests.support.checker import History, Place, Row, Seen, check_history
+from tests.support.deployment import Deployment, start_deployment
+from tests.support.processes import Processes, ServerProcess
+from tests.support.rooms import open_storage
+from tests.support.servers import RedisServer
+from tests.support.talker import Talker
+from tests.support.waiting import wait_until
+
+ROUNDS = 20
+ROOMS = 3
+USERS = 4
+USERS_NAMED = [f"user{number}" for number in range(ROOMS * USERS)]
+# Answers before the first kill, between two kills, and after the last one, in a round.
+ANSWERS_BEFORE = (20, 500)
+ANSWERS_AFTER = (100, 300)
+
+
+class Round:
+    """One load over both nodes, with kills at random moments."""
+
+    def __init__(self, system: Deployment, rng: random.Random, number: int) -> None:
+        self.system = system
+        self.rng = rng
+        self.rooms = [f"round{number}-{place}" for place in range(ROOMS)]
+        self.talkers = [
+            Talker(
+                user,
+                self.rooms[place % ROOMS],
+                lambda: [broker.url for broker in system.brokers],
+                turn=place // ROOMS,
+            )
+            for place, user in enumerate(USERS_NAMED)
+        ]
+
+    @property
+    def answers(self) -> int:
+        return sum(len(talker.answered) for talker in self.talkers)
+
+    async def run(self) -> None:
+        async with trio.open_nursery() as nursery:
+            for talker in self.talkers:
+                nursery.start_soon(talker.run)
+            await wait_until(lambda: all(talker.is_subscribed for talker in self.talkers))
+            for talker in self.talkers:
+                talker.may_talk.set()
+            await self._wait_answers(*ANSWERS_BEFORE)
+            victims = self.rng.choice(["0", "1", "archiver", "0 archiver", "archiver 1"]).split()
+            for victim in victims:
+                self._kill(victim)
+                await self._wait_answers(1, 100)
+            for victim in victims:
+                nursery.start_soon(self._restart, victim)
+            await self._wait_answers(*ANSWERS_AFTER)
+            await self._finish()
+
+    async def _wait_answers(self, least: int, most: int) -> None:
+        wanted = self.answers + self.rng.randint(least, most)
+        await wait_until(lambda: self.answers >= wanted, deadline=30, what=f"{wanted} answers")
+
+    def _kill(self, victim: str) -> None:
+        self._process(victim).kill()
+
+    def _process(self, victim: str) -> ServerProcess:
+        if victim == "archiver":
+            assert self.system.archiver is not None
+            return self.system.archiver
+        return self.system.brokers[int(victim)]
+
+    async def _restart(self, victim: str) -> None:
+        if victim == "archiver":
+            self.system.archiver = await self.system.processes.start_archiver()
+        else:
+            self.system.brokers[int(victim)] = await self.system.processes.start_broker()
+
+    async def _finish(self) -> None:
+        """Say nothing more, wait until everybody has seen everything, and go."""
+        for talker in self.talkers:
+            talker.is_talking = False
+        await wait_until(
+            lambda: all(talker.is_quiet for talker in self.talkers),
+            deadline=30, what="all answered",
+        )  # fmt: skip
+        for room in self.rooms:
+            inside = [talker for talker in self.talkers if talker.room == room]
+            said = {
+                attempt.place.message_id
+                for talker in inside
+                for attempt in talker.answered
+                if attempt.place is not None
+            }
+            await wait_until(
+                lambda said=said, inside=inside: all(said <= talker.ids for talker in inside),
+                deadline=30, what="all delivered",
+            )  # fmt: skip
+        for talker in self.talkers:
+            talker.is_leaving = True
+
+    async def check(self) -> None:
+        await self.system.wait_archived()
+        history = History(
+            attempts=[attempt for talker in self.talkers for attempt in talker.attempts],
+            views=[talker.view for talker in self.talkers],
+            rows=[row for room in self.rooms for row in stored_rows(self.system, room)],
+        )
+        assert check_history(history) == []
+        for room in self.rooms:
+            sequences = {
+                tuple(item.message_id for item in talker.view.items if isinstance(item, Seen))
+                for talker in self.talkers
+                if talker.room == room
+            }
+            archived = tuple(row.place.message_id for row in stored_rows(self.system, room))
+            assert sequences == {archived}, "everybody has seen all there is, in one order"
+
+
+def stored_rows(system: Deployment, room: str) -> Iterable[Row]:
+    for row in system.stored(room):
+        place = Place(row["id"], row["seq"], row["event_offset"])
+        yield Row(room, place, row["client_id"], row["sender"])
+
+
+async def create_rooms(system: Deployment, rooms: Iterable[str]) -> None:
+    async with open_storage(system.redis.url, system.database_url) as storage:
+        for room in rooms:
+            await storage.create_room(room, *USERS_NAMED)
+
+
+async def run_rounds(
+    processes: Processes, redis_server: RedisServer, database_url: str, *, seed: int, count: int
+) -> None:
+    rng = random.Random(seed)
+    print(f"seed {seed}")
+    system = await start_deployment(processes, redis_server, database_url, api=False)
+    rounds = [Round(system, rng, number) for number in range(count)]
+    await create_rooms(system, [room for one in rounds for room in one.rooms])
+    for one in rounds:
+        await one.run()
+        await one.check()
+        moved = sum(talker.connections - 1 for talker in one.talkers)
+        print(f"{one.rooms[0]}: {one.answers} answers, {moved} reconnects")
+    await system.check_rooms()
+
+
+async def test_a_kill_loses_nothing(processes, redis_server, database_url):
+    await run_rounds(
+        processes, redis_server, database_url, seed=random.randrange(2**32), count=1
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+async def test_twenty_kills_lose_nothing(processes, redis_server, database_url):
+    await run_rounds(
+        processes, redis_server, database_url, seed=random.randrange(2**32), count=ROUNDS
+    )

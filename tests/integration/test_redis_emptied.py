@@ -1,0 +1,247 @@
+"""Redis is emptied under connected clients: noticed, told, never renumbered, history whole.
+
+What was answered but not archived is lost with Redis; its numbers are not given again.
+"""
+
+from collections import defaultdict
+from contextlib import AsyncExitStack
+
+import pytest
+import trio
+
+from tests.integration.conftest import Start
+from tests.support.client import ChatClient, ChatError
+from tests.support.deployment import Deployment, seqs
+from tests.support.waiting import wait_until
+
+RESYNC_DEADLINE = 20.0
+
+
+async def wait_resync(client: ChatClient, room: str = "room") -> None:
+    await client.wait(
+        lambda: (
+            [(frame["room"], frame["code"]) for frame in client.unsubscribed] == [(room, "resync")]
+        ),
+        deadline=RESYNC_DEADLINE,
+        what="unsubscribed with resync",
+    )
+
+
+async def test_the_next_publish_works_and_everybody_is_told(start: Start) -> None:
+    system = await start()
+    await system.create_room("room", "alice", "bob")
+    async with system.connect("alice", 0) as alice, system.connect("bob", 1) as bob:
+        old = await alice.subscribe("room")
+        await bob.subscribe("room")
+        for number in range(5):
+            await alice.publish("room", f"before {number}")
+        await bob.wait_messages("room", 5)
+        await alice.wait_messages("room", 5)
+        await system.wait_archived()
+        system.redis.flush()
+        sent = await alice.publish("room", "after")
+        assert (sent["duplicate"], sent["seq"]) == (False, 6)
+        for client in (alice, bob):
+            await wait_resync(client)
+            position = client.rooms["room"].position
+            assert position is not None
+            assert (position.epoch, position.offset) == (old["epoch"], 5)
+            again = await client.resume("room")
+            assert (again["recovered"], again["reason"]) == (False, "epoch")
+            assert again["epoch"] != old["epoch"]
+            assert (again["events"], again["messages"]) == ([], [])
+            assert (again["offset"], again["seq"]) == (sent["offset"], 6)
+        await bob.publish("room", "on")
+        for client in (alice, bob):
+            await client.wait_messages("room", 6)
+            assert client.messages("room")[-1]["content"] == "on"
+        history = (await bob.call("history", room="room"))["messages"]
+        assert seqs(history) == list(range(1, 8))
+        online = (await alice.subscribe("room"))["members_online"]
+        assert online == 2
+    assert await system.whole_history("room") == history
+    await system.check_rooms()
+
+
+@pytest.mark.parametrize("way", ["socket", "rest"])
+async def test_numbers_that_only_another_node_saw_are_not_given_again(
+    start: Start, way: str
+) -> None:
+    """The publisher's process holds no subscription; the other node knows how far it got."""
+    system = await start(archiver=False)
+    await system.create_room("room", "alice", "bob")
+    async with system.connect("alice", 0) as alice, system.connect("bob", 1) as bob:
+        await bob.subscribe("room")
+        lost = [await alice.publish("room", f"lost {number}") for number in range(5)]
+        await bob.wait_messages("room", 5)
+        system.redis.flush()
+        if way == "socket":
+            sent = await alice.publish("room", "after")
+        else:
+            sent = await system.post("room", "after", "alice")
+        assert sent["seq"] > lost[-1]["seq"]
+        assert sent["offset"] > lost[-1]["offset"]
+        await wait_resync(bob)
+        again = await bob.resume("room")
+        assert (again["recovered"], again["reason"]) == (False, "epoch")
+        system.archiver = await system.processes.start_archiver()
+        await system.check_rooms()
+        history = (await bob.call("history", room="room"))["messages"]
+        assert [message["id"] for message in history] == [sent["message_id"]]
+
+
+async def test_numbers_that_were_only_answered_are_not_given_again(start: Start) -> None:
+    """Nobody is subscribed anywhere: what a node has answered counts too."""
+    system = await start(archiver=False)
+    await system.create_room("room", "alice", "bob")
+    async with system.connect("alice", 0) as alice, system.connect("bob", 1) as bob:
+        lost = [await alice.publish("room", f"lost {number}") for number in range(3)]
+        system.redis.flush()
+        sent = await bob.publish("room", "after")
+        assert sent["seq"] > lost[-1]["seq"]
+        assert sent["offset"] > lost[-1]["offset"]
+
+
+async def test_a_quiet_room_is_told_too(start: Start) -> None:
+    """No publish and no other sign: the heartbeat notices."""
+    system = await start(NODE_LEASE="3s", PRESENCE_GRACE="1s")
+    await system.create_room("room", "alice", "bob")
+    async with system.connect("alice", 0) as alice, system.connect("bob", 1) as bob:
+        await alice.subscribe("room")
+        await bob.subscribe("room")
+        await alice.publish("room", "before")
+        await bob.wait_messages("room", 1)
+        await system.wait_archived()
+        system.redis.flush()
+        for client in (alice, bob):
+            await wait_resync(client)
+            assert (await client.resume("room"))["reason"] == "epoch"
+        await alice.publish("room", "after")
+        await bob.wait_messages("room", 2)
+        assert seqs(bob.messages("room")) == [1, 2]
+    await system.check_rooms()
+
+
+async def test_a_repeat_of_an_archived_message_is_known(start: Start) -> None:
+    system = await start()
+    await system.create_room("room", "alice")
+    async with system.connect("alice", 0) as alice:
+        first = await alice.publish("room", "once", client_id="c1")
+        await system.wait_archived()
+        system.redis.flush()
+        again = await alice.publish("room", "once", client_id="c1")
+        assert again == first | {"duplicate": True}
+    async with system.connect("alice", 1) as alice:
+        assert await alice.publish("room", "once", client_id="c1") == again
+    await system.check_rooms()
+    assert [row["id"] for row in system.stored("room")] == [first["message_id"]]
+
+
+class Record:
+    """Every number that anybody was told, with the message it was told for."""
+
+    def __init__(self) -> None:
+        self.ids: dict[str, dict[int, set[str]]] = defaultdict(lambda: defaultdict(set))
+        self.answered: dict[str, list[str]] = defaultdict(list)
+
+    def note(self, room: str, seq: int, message_id: str) -> None:
+        self.ids[room][seq].add(message_id)
+
+    def repeated(self) -> list[tuple[str, int]]:
+        return [
+            (room, seq) for room, found in self.ids.items() for seq, ids in found.items()
+            if len(ids) > 1
+        ]  # fmt: skip
+
+
+class Chatter:
+    """Publishes without a pause and stays subscribed, whatever it is told."""
+
+    def __init__(self, client: ChatClient, room: str, record: Record) -> None:
+        self.client = client
+        self.room = room
+        self.record = record
+        self.is_stopping = False
+        self.sent = 0
+
+    async def publish_on(self) -> None:
+        while not self.is_stopping:
+            try:
+                answer = await self.client.publish(self.room, f"text {self.sent}")
+            except ChatError as error:
+                assert error.code == "unavailable", error
+                continue
+            self.sent += 1
+            self.record.note(self.room, answer["seq"], answer["message_id"])
+            self.record.answered[self.room].append(answer["message_id"])
+
+    async def stay_subscribed(self) -> None:
+        view = self.client.rooms[self.room]
+        while not self.is_stopping:
+            await wait_until(lambda: self.is_stopping or not view.is_subscribed, deadline=60)
+            if view.is_subscribed:
+                return
+            assert self.client.unsubscribed[-1]["code"] == "resync"
+            try:
+                await self.client.resume(self.room)
+            except ChatError as error:
+                assert error.code == "unavailable", error
+
+
+@pytest.mark.slow
+async def test_no_number_repeats_under_load(start: Start) -> None:
+    system = await start(NODE_LEASE="6s")
+    rooms = ["one", "two", "three", "four"]
+    for room in rooms:
+        await system.create_room(room, "alice", "bob")
+    record = Record()
+    async with AsyncExitStack() as stack:
+        chatters = []
+        for place, room in enumerate([*rooms, *rooms]):
+            user = "alice" if place < len(rooms) else "bob"
+            client = await stack.enter_async_context(system.connect(user, place % 2))
+            await client.subscribe(room)
+            chatters.append(Chatter(client, room, record))
+        async with trio.open_nursery() as nursery:
+            for chatter in chatters:
+                nursery.start_soon(chatter.publish_on)
+                nursery.start_soon(chatter.stay_subscribed)
+            for flushes in range(1, 4):
+                await wait_rounds(chatters, 30)
+                system.redis.flush()
+                await wait_until(
+                    lambda n=flushes: all(len(c.client.unsubscribed) >= n for c in chatters),
+                    deadline=RESYNC_DEADLINE,
+                    what="everybody told",
+                )
+            await wait_rounds(chatters, 30)
+            tail = {room: len(record.answered[room]) for room in rooms}
+            await wait_rounds(chatters, 10)
+            for chatter in chatters:
+                chatter.is_stopping = True
+        for chatter in chatters:
+            for message in chatter.client.messages(chatter.room):
+                record.note(chatter.room, message["seq"], message["id"])
+    await system.check_rooms()
+    await check_history(system, record, tail)
+
+
+async def wait_rounds(chatters: list[Chatter], count: int) -> None:
+    goals = [chatter.sent + count for chatter in chatters]
+    await wait_until(
+        lambda: all(c.sent >= goal for c, goal in zip(chatters, goals, strict=True)),
+        deadline=30,
+        what=f"{count} more publishes of everybody",
+    )
+
+
+async def check_history(system: Deployment, record: Record, tail: dict[str, int]) -> None:
+    """Whole: everything answered after the last loss, and nothing under a number twice."""
+    for room, begin in tail.items():
+        history = await system.whole_history(room)
+        for message in history:
+            record.note(room, message["seq"], message["id"])
+        found = {message["id"] for message in history}
+        assert set(record.answered[room][begin:]) <= found
+        assert [row["id"] for row in system.stored(room)] == [m["id"] for m in history]
+    assert record.repeated() == []
