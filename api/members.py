@@ -21,7 +21,7 @@ from api.documents import ActingQuery, ListQuery, MemberDocument, MemberListDocu
 from api.routes import Route
 from api.services import Services
 from broker.domain.access import Access, Actor
-from broker.domain.members import MemberPatch, MembersBody
+from broker.domain.members import MemberPatch, MembersBody, parse_change, parse_members
 from broker.domain.roles import Action
 from storage.postgres.members import fetch_members, list_members
 
@@ -69,6 +69,8 @@ class MemberRoutes:
         credential = await services.auth.credential()
         data = await read_body()
         body = parse_body(data, MembersBody)
+        # What is wrong with the request itself is told before anything about the room.
+        parse_members(body)
         actor = await services.auth.actor(credential, acting_user(data))
         access = await self._visible(actor, room, Action.ADD_MEMBER)
         users, is_changed = await services.members.add(actor, room, access, body)
@@ -88,6 +90,7 @@ class MemberRoutes:
         credential = await services.auth.credential()
         data = await read_body()
         patch = parse_body(data, MemberPatch)
+        parse_change(patch)
         actor = await services.auth.actor(credential, acting_user(data))
         access = await self._visible(actor, room, Action.MUTE)
         await services.members.update(actor, room, access, user, patch)

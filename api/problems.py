@@ -17,8 +17,8 @@ from quart import Response, request
 from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException
 
-from broker.domain.publishing import refuse_unavailable
 from broker.protocol.errors import ProtocolError
+from config.limits import UNAVAILABLE_RETRY_AFTER
 from storage.errors import StorageRefused, StorageUnavailable
 
 PROBLEM_TYPE = "application/problem+json"
@@ -88,7 +88,7 @@ def register_problems(app: QuartTrio) -> None:
 
     async def refuse_storage(error: StorageUnavailable) -> Response:
         log.warning("storage is not available", backend=error.backend, reason=error.reason)
-        return await refuse(refuse_unavailable(error))
+        return await refuse(ProtocolError("unavailable", retry_after=UNAVAILABLE_RETRY_AFTER))
 
     async def refuse_http(error: HTTPException) -> Response:
         status = error.code or 500

@@ -181,7 +181,11 @@ def redis_cpu(url: str) -> float:
 def redis_command(url: str, *words: str) -> str:
     """One command with a text answer over a connection of its own."""
     parts = urlsplit(url)
-    with _connect(url) as sock:
+    try:
+        connected = _connect(url)
+    except OSError as error:
+        raise ConnectionError(f"Redis does not accept connections: {error}") from error
+    with connected as sock:
         if parts.password:
             name = [unquote(parts.username)] if parts.username else []
             sock.sendall(_pack(["AUTH", *name, unquote(parts.password)]))

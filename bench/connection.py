@@ -147,7 +147,10 @@ def close_all(connections: Sequence[Connection]) -> None:
 
 
 def _connect(target: Target, user: str) -> Connection:
-    sock = socket.create_connection((target.host, target.port), timeout=OPEN_TIMEOUT)
+    try:
+        sock = socket.create_connection((target.host, target.port), timeout=OPEN_TIMEOUT)
+    except OSError as error:
+        raise BenchError(f"the {target.name} does not accept connections: {error}") from error
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     path = dialect.connect_target(target.token(user))
     sock.sendall(wire.handshake_request(target.host, target.port, path))

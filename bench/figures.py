@@ -13,6 +13,7 @@ from typing import Final
 from bench.accounting import TICKS, Usage
 
 SATURATED: Final = 0.95  # share of a core from which on it counts as full
+DISTURBED: Final = 0.05  # share of the server's core that others may have without a remark
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +69,12 @@ def foreign_share(usage: Usage) -> float | None:
     if usage.server_core is None or usage.wall <= 0:
         return None
     return max(0.0, usage.server_core - usage.server_cpu / usage.wall)
+
+
+def is_disturbed(usage: Usage) -> bool:
+    """Whether others had so much of the server's core that the round deserves a remark."""
+    foreign = foreign_share(usage)
+    return foreign is not None and foreign > DISTURBED
 
 
 def per_cpu_second(count: float, seconds: float) -> float:

@@ -89,7 +89,7 @@ def format_table(outcomes: Sequence[Outcome]) -> str:
                     outcome.scenario.unit,
                     _share([one.usage.server_cpu / one.usage.wall for one in mine]),
                     _share([one.usage.generator_cpu / one.usage.wall for one in mine]),
-                    f"{len(mine) - len(target['refused'])} of {len(mine)}",
+                    f"{len(mine) - len(target['refused'])} of {len(mine)}{_disturbed(mine)}",
                 )
             )
     bars = [("scenario", "bar", "value", "limit", "")]
@@ -124,6 +124,12 @@ def _detail_lines(outcomes: Sequence[Outcome]) -> str:
             lines.append(f"{outcome.scenario.name} {name}: {details}")
             lines += [f"  refused: {reason}" for reason in target["refused"]]
     return "\n".join(lines)
+
+
+def _disturbed(rounds: Sequence[figures.Round]) -> str:
+    """A remark about rounds in which others used the server's core."""
+    count = sum(figures.is_disturbed(one.usage) for one in rounds)
+    return f", {count} disturbed" if count else ""
 
 
 def _share(values: Sequence[float]) -> str:

@@ -22,7 +22,6 @@ Turn = Callable[[Target], figures.Round]
 Opener = Callable[[], contextlib.AbstractContextManager[Target]]
 
 ROOM_OF_IDLE: Final = 50  # idle connections that share a room
-DISTURBED: Final = 0.05  # share of the server's core that others may have without a remark
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -189,7 +188,6 @@ def describe_round(scenario: Scenario, number: int, one: figures.Round) -> str:
     text += f" and {usage.generator_waiting / usage.wall:.0%} waiting for its core"
     if usage.generator_core is not None:
         text += f" (busy {usage.generator_core:.0%})"
-    foreign = figures.foreign_share(usage)
-    if foreign is not None and foreign > DISTURBED:
-        text += f"; DISTURBED: others had {foreign:.0%} of the server's core"
+    if figures.is_disturbed(usage):
+        text += f"; DISTURBED: others had {figures.foreign_share(usage):.0%} of the server's core"
     return text + (f"; REFUSED: {one.refused}" if one.refused else "")

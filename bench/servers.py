@@ -122,17 +122,22 @@ def open_broker(
                 if time.monotonic() > deadline:
                     raise _failed(f"the broker was not ready in {START_TIMEOUT:.0f} s", log)
                 time.sleep(_POLL)
-            yield Target(
-                name="broker",
-                host="127.0.0.1",
-                port=port,
-                process=process.pid,
-                token=tokens.token,
-                prepare_rooms=api.prepare_rooms,
-                redis_url=system["REDIS_URL"],
-                server_core=server_core,
-                generator_core=generator_core,
-            )
+            try:
+                yield Target(
+                    name="broker",
+                    host="127.0.0.1",
+                    port=port,
+                    process=process.pid,
+                    token=tokens.token,
+                    prepare_rooms=api.prepare_rooms,
+                    redis_url=system["REDIS_URL"],
+                    server_core=server_core,
+                    generator_core=generator_core,
+                )
+            except BenchError as error:
+                if log.stat().st_size:
+                    raise _failed(str(error), log) from error
+                raise
 
 
 @contextlib.contextmanager

@@ -11,7 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from broker import handlers
-from broker.domain.publishing import draft_event, refuse_unavailable
+from broker.domain.publishing import draft_event, refuse_publish
 from broker.domain.roles import Action
 from broker.protocol.commands import Publish
 from broker.protocol.errors import ProtocolError
@@ -80,7 +80,7 @@ def _finish_publish(
             )
     elif isinstance(reply, StorageUnavailable):
         services.counts.count("publish", "unavailable")
-        connection.refuse(command.id, refuse_unavailable(reply))
+        connection.refuse(command.id, refuse_publish(reply))
     else:
         work = partial(handlers.finish_publish, connection, services, command, event, reply)
         connection.start_room_command(key, command, work)

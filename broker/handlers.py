@@ -20,7 +20,7 @@ from broker import admission
 from broker.domain import roles
 from broker.domain.history import PageQuery, load_page
 from broker.domain.identity import Identity
-from broker.domain.publishing import Published, refuse_unavailable
+from broker.domain.publishing import Published
 from broker.protocol import frames
 from broker.protocol.commands import (
     PAGE_DEFAULT,
@@ -65,9 +65,7 @@ async def _find_refusal(connection: Connection, work: Work) -> ProtocolError | N
             await work()
     except ProtocolError as error:
         return error
-    except StorageUnavailable as error:
-        return refuse_unavailable(error)
-    except trio.TooSlowError:
+    except (StorageUnavailable, trio.TooSlowError):
         return ProtocolError("unavailable", retry_after=limits.UNAVAILABLE_RETRY_AFTER)
     except Exception:
         structlog.get_logger("broker.handlers").exception(

@@ -111,7 +111,8 @@ class Upkeep:
         while self._due and self._due[0][0] <= now:
             _due, _count, key, user = self._due[0]
             if self.hub.connection_count(key, user) == 0:
-                await self._nodes.leave_due(key, self._node_name(), user)
+                grace_ms = int(self._grace * 1000)
+                await self._nodes.leave_due(key, self._node_name(), user, grace_ms)
             heapq.heappop(self._due)
             left = self._graces[key] - 1
             if left:

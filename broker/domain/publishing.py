@@ -95,8 +95,8 @@ def parse_sent(packed: bytes) -> Published:
     return Published(message_id, int(seq), int(offset), int(ms), True, b"")
 
 
-def refuse_unavailable(error: StorageUnavailable) -> ProtocolError:
-    """What a client is told when storage is away; the outcome of what it asked may be unknown."""
+def refuse_publish(error: StorageUnavailable) -> ProtocolError:
+    """What a client is told when storage went away under its publish: it may have happened."""
     sentence = (
         "The outcome is unknown; repeat with the same client_id."
         if error.outcome == "unknown"
@@ -132,7 +132,7 @@ class Publisher:
                 event = draft_event(key, room, actor.user, draft, access.version)
                 return await self._append(actor, room, key, event)
             except StorageUnavailable as error:
-                raise refuse_unavailable(error) from error
+                raise refuse_publish(error) from error
         raise ProtocolError("unavailable", retry_after=limits.UNAVAILABLE_RETRY_AFTER)
 
     async def finish(
@@ -140,20 +140,30 @@ class Publisher:
     ) -> Published:
         """Go on with an event that the script has refused (None: that it did not know).
 
-        Raises as `publish` does, and StorageUnavailable.
+        Raises as `publish` does.
         """
         key = room_key(actor.project, room)
-        if isinstance(refusal, Refusal):
-            event = await self.mend(refusal, actor, room, key, event)
-            if refusal.kind == "sent":
-                return parse_sent(refusal.detail)
-        return await self._append(actor, room, key, event)
+        try:
+            if isinstance(refusal, Refusal):
+                event = await self.mend(refusal, actor, room, key, event)
+                if refusal.kind == "sent":
+                    return parse_sent(refusal.detail)
+            return await self._append(actor, room, key, event)
+        except StorageUnavailable as error:
+            raise refuse_publish(error) from error
 
     async def _append(self, actor: Actor, room: str, key: str, event: Draft) -> Published:
         for _attempt in range(PUBLISH_ATTEMPTS):
             outcome = await self._rooms.publish(key, event)
             if isinstance(outcome, Appended):
-                return Published(event.message_id, *outcome, False, event.data)
+                return Published(
+                    message_id=event.message_id,
+                    seq=outcome.seq,
+                    offset=outcome.offset,
+                    created_ms=outcome.ms,
+                    duplicate=False,
+                    data=event.data,
+                )
             event = await self.mend(outcome, actor, room, key, event)
             if outcome.kind == "sent":
                 return parse_sent(outcome.detail)

@@ -135,7 +135,9 @@ def refusal(
         return None
     if not is_visible(kind, role, capabilities, caller):
         return "room_not_found"
-    return "not_a_member" if role is None else "forbidden"
+    # Who sees a private room without being a member has a capability that does not suffice.
+    is_stranger = role is None and (kind == "public" or caller == "key_user")
+    return "not_a_member" if is_stranger or action in _MEMBERS_ONLY else "forbidden"
 
 
 def is_silenced(

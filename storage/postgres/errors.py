@@ -49,7 +49,9 @@ def is_lost_connection(error: BaseException) -> bool:
     if isinstance(error, asyncpg.PostgresError):
         return _state(error)[:2] in {"08", "57"} and _state(error) != "57014"
     return isinstance(error, OSError | EOFError | TimeoutError | asyncio.IncompleteReadError) or (
-        isinstance(error, asyncpg.InterfaceError) and not isinstance(error, _ENCODE_ERRORS)
+        # InternalClientError: a reply was broken off in the middle of the protocol.
+        isinstance(error, asyncpg.InterfaceError | asyncpg.InternalClientError)
+        and not isinstance(error, _ENCODE_ERRORS)
     )
 
 

@@ -119,14 +119,22 @@ class NodeStore:
             (node, user, connections, gen),
         )
 
-    async def leave_due(self, key: str, node: str, user: str) -> None:
-        """The user's grace on this node is over."""
+    async def leave_due(self, key: str, node: str, user: str, grace_ms: int) -> None:
+        """A grace of the user on this node is over (only the newest absence counts)."""
         keys = self._keys.room(key)
         await run_script(
             self._client,
             self._scripts["leave_due"],
             (keys.presence, keys.nodes, keys.room),
-            (key, node, user, self._limits.quiet_users, INBOX_PREFIX, self._limits.inbox_max),
+            (
+                key,
+                node,
+                user,
+                self._limits.quiet_users,
+                INBOX_PREFIX,
+                self._limits.inbox_max,
+                grace_ms,
+            ),
         )
 
     async def drain_node(self, node: str, linger_ms: int) -> None:

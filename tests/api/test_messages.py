@@ -273,3 +273,16 @@ async def test_deleted_content_is_for_keys_that_ask(api, alice, archived):
         revealed = revealed["items"][0] if "items" in revealed else revealed
         assert (revealed["content"], revealed["metadata"]) == ("secret", {"a": 1})
         assert await alice.refused("GET", path + "?deleted=true") == (403, "forbidden")
+
+
+async def test_seq_and_offset_are_told_apart(api, alice):
+    """An event of a member takes an offset but no seq; the answer must not mix them up."""
+    await api.ok("POST", "/v1/rooms/r/members", {"user": "nina"}, status=201)
+    answer = await alice.send("POST", "/v1/rooms/r/messages", {"content": "x", "client_id": "s1"})
+    assert answer.headers["location"] == "/v1/rooms/r/messages/1"
+    first = answer.json()
+    assert (first["seq"], first["offset"], first["duplicate"]) == (1, 2, False)
+    again = await alice.ok(
+        "POST", "/v1/rooms/r/messages", {"content": "x", "client_id": "s1"}, status=200
+    )
+    assert (again["seq"], again["offset"], again["duplicate"]) == (1, 2, True)

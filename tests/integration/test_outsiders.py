@@ -96,6 +96,7 @@ async def test_bad_requests_say_nothing_about_the_room(
         ("GET", "/messages?limit=500", None, "bad_request"),
         ("POST", "/members", {}, "bad_request"),
         ("PATCH", "/members/somebody", {"role": "king"}, "bad_request"),
+        ("PATCH", "/members/somebody", {}, "bad_request"),
     ]
     mallory = name("mallory")
     for method, path, body, code in bad:

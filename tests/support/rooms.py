@@ -3,7 +3,6 @@
 What an API would do in one request is taken apart here, so that a test can stop between the parts.
 """
 
-import contextlib
 import json
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -29,6 +28,7 @@ from storage.redis.keys import room_key
 from storage.redis.outcomes import Appended, Draft, Refusal
 from storage.redis.store import RedisStore, open_store, require_deployment
 from tests.support.tokens import JWT_SECRET
+from tests.support.waiting import wait_until
 from workers.archiver.archiver import Archiver, ArchiverOptions
 
 PROJECT = "default"
@@ -212,6 +212,17 @@ class Storage:
         found: Any = await self.store.client.execute("HKEYS", keys.presence)
         return {user.decode() for user in found}
 
+    async def wait_postgres(self) -> None:
+        """Wait until PostgreSQL answers."""
+
+        async def answers() -> bool:
+            try:
+                return bool(await self.db.fetchval("SELECT true"))
+            except StorageUnavailable:
+                return False
+
+        await wait_until(answers, what="PostgreSQL answers")
+
     async def check_rooms(self) -> None:
         """Everything in Redis keeps the invariants."""
         assert await check_rooms(self.store.client, self.store.keys) == []
@@ -254,13 +265,6 @@ async def open_storage(
         deployment = await ensure_deployment(db, settings.room_partitions)
         await require_deployment(store.client, deployment)
         yield Storage(settings, store, db)
-
-
-@contextlib.contextmanager
-def tolerating_outages() -> Any:
-    """What fails because a server is away does not fail the test."""
-    with contextlib.suppress(StorageUnavailable):
-        yield
 
 
 def _permit(_facts: member_rows.RoomFacts) -> None:

@@ -243,9 +243,9 @@ async def test_a_user_is_announced_over_all_nodes_together(watched: ScriptRooms)
     for node in ("n", "m"):
         await watched.nodes.presence(R, node, "alice", 0, 2)
     assert await watched.online() == ["alice"], "both are in their grace"
-    await watched.nodes.leave_due(R, "n", "alice")
+    await watched.nodes.leave_due(R, "n", "alice", 0)
     assert await watched.online() == ["alice"]
-    await watched.nodes.leave_due(R, "m", "alice")
+    await watched.nodes.leave_due(R, "m", "alice", 0)
     assert await watched.online() == []
     assert await presence_events(watched) == [
         ("presence.joined", "alice", 1), ("presence.left", "alice", 0),
@@ -256,7 +256,7 @@ async def test_who_is_back_within_the_grace_never_left(watched: ScriptRooms):
     await watched.subscribed("n", gen=1)
     await watched.nodes.presence(R, "n", "alice", 0, 2)
     await watched.subscribed("n", gen=3)
-    await watched.nodes.leave_due(R, "n", "alice")
+    await watched.nodes.leave_due(R, "n", "alice", 0)
     assert await watched.online() == ["alice"]
     assert await presence_events(watched) == [("presence.joined", "alice", 1)]
 
@@ -264,9 +264,9 @@ async def test_who_is_back_within_the_grace_never_left(watched: ScriptRooms):
 async def test_leaving_is_announced_once(watched: ScriptRooms):
     await watched.subscribed("n", gen=1)
     await watched.nodes.presence(R, "n", "alice", 0, 2)
-    await watched.nodes.leave_due(R, "n", "alice")
+    await watched.nodes.leave_due(R, "n", "alice", 0)
     before = await watched.state()
-    await watched.nodes.leave_due(R, "n", "alice")
+    await watched.nodes.leave_due(R, "n", "alice", 0)
     await watched.nodes.presence(R, "n", "alice", 0, 3)
     assert await watched.state() == before
 
@@ -385,3 +385,12 @@ async def test_the_greatest_floor_wins(rooms: ScriptRooms):
     assert not isinstance(inputs, Refusal)
     assert (inputs.offset, inputs.seq) == (9, 4)
     assert await rooms.ask("PTTL", rooms.keys().floors) > 0
+
+
+async def test_a_grace_of_an_earlier_absence_ends_no_later_one(watched: ScriptRooms):
+    await watched.subscribed("n", gen=1)
+    await watched.nodes.presence(R, "n", "alice", 0, 2)
+    await watched.nodes.leave_due(R, "n", "alice", 60_000)
+    assert await watched.online() == ["alice"]
+    await watched.nodes.leave_due(R, "n", "alice", 0)
+    assert await watched.online() == []

@@ -1,0 +1,346 @@
+"""Redis that is not the one it was: promoted replicas, re-promotion, an emptied server.
+
+No (room, seq) may ever stand for two messages, whoever is told must be told (`resync`), and what
+PostgreSQL gets late from a life that lost its place is put aside, never mixed in (A8, B1 to B3).
+"""
+
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+
+from storage.redis.entries import Entry, pack_entry
+from tests.support.checker import Attempt, History, Outcome, Place, Row, Seen, Start, View
+from tests.support.checker import check_history as check
+from tests.support.local_broker import LocalClient, open_broker, replaced
+from tests.support.proxy import TcpProxy, open_proxy
+from tests.support.rooms import Storage, contents, key_of, message, open_storage
+from tests.support.servers import RedisServer
+from tests.support.waiting import wait_until
+from workers.embedded.ports import LOOPBACK
+
+ROOM = "general"
+FAR_AHEAD = 9_999_999_999_999
+"""A stream id of the year 2286: what an inbox of a server with another clock may have held."""
+
+
+@pytest.fixture
+def replica(tmp_path: Path) -> Iterator[RedisServer]:
+    """A second, empty server."""
+    server = RedisServer(tmp_path / "replica")
+    server.start()
+    yield server
+    server.stop()
+
+
+def replicate(replica: RedisServer, port: int) -> None:
+    replica.command("REPLICAOF", LOOPBACK, port)
+
+
+async def wait_linked(replica: RedisServer) -> None:
+    def is_linked() -> bool:
+        return b"master_link_status:up" in replica.command("INFO", "replication")
+
+    await wait_until(is_linked, what="the replica is in step")
+
+
+async def wait_resync(client: LocalClient, times: int = 1) -> None:
+    await client.wait(lambda: len(client.unsubscribed) >= times, what="resync")
+    assert {frame["code"] for frame in client.unsubscribed} == {"resync"}
+
+
+async def say(client: LocalClient, text: str) -> Attempt:
+    answer = await client.publish(ROOM, text, client_id=text)
+    place = Place(answer["message_id"], answer["seq"], answer["offset"])
+    return Attempt(ROOM, "alice", text, "ok", place)
+
+
+def view_of(client: LocalClient, name: str) -> View:
+    """What the client saw, with every position that it was told."""
+    view = View(name, ROOM, is_complete=False)
+    for frame in client.frames:
+        result = frame.get("result") or {}
+        if "recovered" in result:
+            missed = len(result["events"])
+            start = Start(result["epoch"], result["offset"] - missed, not result["recovered"])
+            view.items.append(start)
+            view.items.extend(seen(body) for body in result["events"])
+        elif frame["type"] == "event" and frame.get("offset"):
+            view.items.append(seen(frame))
+    return view
+
+
+def seen(body: dict[str, Any]) -> Seen:
+    data = body["data"]
+    return Seen(body["offset"], data["seq"], data["id"], data["client_id"])
+
+
+async def rows_of(storage: Storage) -> list[Row]:
+    return [
+        Row(ROOM, Place(str(row["id"]), row["seq"], row["event_offset"]), row["client_id"], "alice")
+        for row in await storage.rows(ROOM)
+    ]
+
+
+def weaken(attempts: list[Attempt], stored: list[Row]) -> list[Attempt]:
+    """What Redis lost before it was archived may be gone; nothing else may."""
+    kept = {row.client_id for row in stored}
+    unknown: Outcome = "unknown"
+    return [
+        attempt if attempt.client_id in kept else attempt._replace(outcome=unknown, place=None)
+        for attempt in attempts
+    ]
+
+
+async def repoint(proxy: TcpProxy, server: RedisServer) -> None:
+    """From now on this way leads to the other server."""
+    proxy.target_port = server.port
+    proxy.cut()
+    await trio.lowlevel.checkpoint()
+
+
+# --- 11: a replica is promoted that lacks the last writes -----------------------------------------
+
+
+@pytest.mark.parametrize("archived", [3, 8])
+async def test_a_promoted_replica_that_lost_writes(
+    private_redis: RedisServer, replica: RedisServer, database_url, archived
+):
+    """A8, B1, B2 (test 11): A, B and a third process reconnect at different times; PostgreSQL is
+    behind what was kept (3) or ahead of it (8). B's cursor lies above every id of the new master."""
+    async with (
+        open_proxy(private_redis.port) as link,
+        open_proxy(private_redis.port) as way_a,
+        open_proxy(private_redis.port) as way_b,
+        open_proxy(private_redis.port) as way_c,
+    ):
+        replicate(replica, link.port)
+        await wait_linked(replica)
+        url_a, url_b, url_c = (
+            way.replace_port(private_redis.url) for way in (way_a, way_b, way_c)
+        )
+        async with (
+            open_storage(url_c, database_url) as third,
+            open_broker(url_a, database_url) as broker_a,
+            open_broker(url_b, database_url) as broker_b,
+            broker_a.connect("alice", check=False) as alice,
+            broker_b.connect("bob", check=False) as bob,
+        ):
+            await third.create_room(ROOM, "alice", "bob")
+            for client in (alice, bob):
+                await client.subscribe(ROOM)
+            attempts = [await say(alice, f"kept {number}") for number in range(1, 6)]
+            room_hash = third.store.keys.room(key_of(ROOM)).room
+            await wait_until(lambda: replica.command("HGET", room_hash, "offset") == b"5")
+            link.pause()
+            raise_cursor(private_redis, broker_b.inbox())
+            attempts += [await say(alice, f"lost {number}") for number in range(6, 11)]
+            for client in (alice, bob):
+                await client.wait_messages(ROOM, 10)
+            partition = third.store.keys.partition(key_of(ROOM))
+            await third.archiver(batch=archived).flush(partition)
+
+            replica.command("REPLICAOF", "NO", "ONE")
+            await repoint(way_a, replica)
+            await wait_resync(alice)
+            await repoint(way_b, replica)
+            await wait_resync(bob)
+            answer = await alice.resume(ROOM)
+            assert (answer["recovered"], answer["reason"]) == (False, "epoch")
+            attempts.append(await say(alice, "new life"))
+            await bob.resume(ROOM)
+            attempts.append(await say(alice, "for both"))
+            await bob.wait(lambda: "for both" in contents(bob.messages(ROOM)), what="delivery")
+            await repoint(way_c, replica)
+            await wait_until(lambda: third.store.client.is_connected)
+            await third.append(ROOM, message(ROOM, "third", client_id="third"))
+            attempts.append(Attempt(ROOM, "alice", "third", "unknown"))
+            await bob.wait(lambda: "third" in contents(bob.messages(ROOM)), what="delivery")
+
+            await third.flush()
+            rows = await rows_of(third)
+            assert [row.place.seq for row in rows] == [*range(1, max(5, archived) + 1), 11, 12, 13]
+            assert await third.dead_letters() == []
+            history = History(
+                attempts=weaken(attempts, rows),
+                views=[view_of(alice, "alice"), view_of(bob, "bob")],
+                rows=rows,
+                may_skip_seqs=True,
+            )
+            assert check(history) == []
+            await third.check_rooms()
+
+
+def raise_cursor(server: RedisServer, inbox: str) -> None:
+    """The reader of this inbox gets an entry whose id no later server will reach."""
+    entry = Entry("/", 0, 0, 1, "typing.started", key_of(ROOM), "bob", 0, b'{"user":"bob"}')
+    server.command("XADD", inbox, f"{FAR_AHEAD}-0", "e", pack_entry(entry))
+
+
+# --- 12: replaced under open connections, and a first replica -------------------------------------
+
+
+async def test_a_server_that_was_demoted_and_promoted_again(
+    private_redis: RedisServer, replica: RedisServer, database_url
+):
+    """A8 (test 12): its data was replaced by another server's."""
+    async with open_broker(private_redis.url, database_url, node_lease=1.0) as broker:
+        await broker.storage.create_room(ROOM, "alice")
+        async with broker.connect("alice", check=False) as alice:
+            await alice.subscribe(ROOM)
+            attempts = [await say(alice, "one")]
+            replicate(private_redis, replica.port)
+            await wait_linked(private_redis)
+            private_redis.command("REPLICAOF", "NO", "ONE")
+            await wait_resync(alice)
+            await alice.resume(ROOM)
+            attempts.append(await say(alice, "two"))
+            assert attempts[1].place is not None
+            assert attempts[1].place.seq == 2, "the node reported what it had seen"
+            await alice.wait_messages(ROOM, 2)
+        await broker.storage.flush()
+        await broker.storage.check_rooms()
+
+
+async def test_another_replication_id_is_noticed_by_the_heartbeat(
+    private_redis: RedisServer, database_url
+):
+    """A8 (test 12): no connection breaks, no command fails; the next heartbeat is fenced."""
+    async with open_broker(private_redis.url, database_url, node_lease=1.0) as broker:
+        await broker.storage.create_room(ROOM, "alice")
+        async with broker.connect("alice", check=False) as alice:
+            await alice.subscribe(ROOM)
+            await say(alice, "one")
+            connections = broker.storage.store.client.connection_number
+            life = (await broker.storage.hash_of(ROOM))["epoch"]
+            private_redis.command("DEBUG", "CHANGE-REPL-ID")
+            await wait_resync(alice)
+            answer = await alice.resume(ROOM)
+            assert answer["reason"] == "epoch"
+            assert answer["epoch"] != life
+            assert broker.storage.store.client.connection_number == connections
+            assert (await say(alice, "two")).place[1:] == (2, 2)  # type: ignore[index]
+        await broker.storage.flush()
+        assert contents(await broker.storage.rows(ROOM)) == ["one", "two"]
+        await broker.storage.check_rooms()
+
+
+async def test_the_first_replica_begins_one_life_and_loses_nothing(
+    private_redis: RedisServer, replica: RedisServer, database_url
+):
+    """A8 (test 12): a false fence is safe: clients reload, and the numbering goes on."""
+    async with (
+        open_broker(private_redis.url, database_url, node_lease=1.0) as broker_a,
+        open_broker(private_redis.url, database_url, node_lease=1.0) as broker_b,
+    ):
+        storage = broker_a.storage
+        await storage.create_room(ROOM, "alice", "bob")
+        async with (
+            broker_a.connect("alice", check=False) as alice,
+            broker_b.connect("bob", check=False) as bob,
+        ):
+            clients = (alice, bob)
+            for client in clients:
+                await client.subscribe(ROOM)
+            attempts = [await say(alice, f"before {number}") for number in range(3)]
+            replicate(replica, private_redis.port)
+            await wait_linked(replica)
+            for client in clients:
+                await wait_resync(client)
+            for client in clients:
+                await client.resume(ROOM)
+            attempts += [await say(alice, f"after {number}") for number in range(3)]
+            for client in clients:
+                await client.wait_messages(ROOM, 6)
+            lives = [broker.storage.store.lives.ids for broker in (broker_a, broker_b)]
+            assert lives[0] == lives[1]
+            assert {entry.epoch for entry in await storage.log(ROOM)} >= {
+                lives[0][storage.store.keys.partition(key_of(ROOM))]
+            }
+            assert len({entry.epoch for entry in await storage.log(ROOM)}) == 2
+            views = [view_of(alice, "alice"), view_of(bob, "bob")]
+        await storage.flush()
+        rows = await rows_of(storage)
+        assert check(History(attempts, views, rows)) == [], "not one seq is missing"
+        await storage.check_rooms()
+
+
+# --- 13: the archiver holds a batch of a life that is over ----------------------------------------
+
+
+async def test_a_batch_of_a_former_life_is_put_aside(redis_url, redis_server, database_url):
+    """B1 (test 13): the rightful message gets its row, the late one is a dead letter."""
+    async with open_storage(redis_url, database_url) as storage:
+        await storage.create_room(ROOM, "alice")
+        partition = storage.store.keys.partition(key_of(ROOM))
+        await storage.publish(ROOM, "one")
+        await storage.flush()
+        late = await storage.publish(ROOM, "late")
+
+        def lose_redis(read: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+            async def read_and_lose(*arguments: Any) -> Any:
+                batch = await read(*arguments)
+                assert [item.entry.offset for item in batch] == [2]
+                redis_server.flush()
+                rightful = await storage.publish(ROOM, "rightful")
+                assert (rightful.offset, rightful.seq) == (late.offset, late.seq)
+                return batch
+
+            return read_and_lose
+
+        archiver = storage.archiver()
+        with replaced(storage.store.archive, "read_batch", lose_redis):
+            await archiver.flush(partition)
+        assert await storage.dead_letters() == [(key_of(ROOM), 2, "late_epoch")]
+        await storage.flush()
+        assert contents(await storage.rows(ROOM)) == ["one", "rightful"]
+        assert (await storage.hash_of(ROOM))["archived"] == "2"
+        await storage.check_rooms()
+
+
+# --- 14 and more: an emptied server ---------------------------------------------------------------
+
+
+async def test_a_repeat_after_everything_was_lost(redis_url, redis_server, database_url):
+    """B3 (test 14): publish, archive, FLUSHALL, repeat: the first answer, one row."""
+    async with open_broker(redis_url, database_url) as broker:
+        await broker.storage.create_room(ROOM, "alice")
+        async with broker.connect("alice") as alice:
+            first = await alice.publish(ROOM, "once", client_id="c1")
+            await broker.storage.flush()
+            redis_server.flush()
+            repeat = await alice.publish(ROOM, "once", client_id="c1")
+            assert repeat["duplicate"] is True
+            for name in ("message_id", "seq", "offset", "created_at"):
+                assert repeat[name] == first[name]
+        await broker.storage.flush()
+        assert contents(await broker.storage.rows(ROOM)) == ["once"]
+        await broker.storage.check_rooms()
+
+
+async def test_what_a_living_node_has_seen_is_never_numbered_again(
+    redis_url, redis_server, database_url
+):
+    """B2: nothing was archived, yet clients have seen seq 1 to 5."""
+    async with open_broker(redis_url, database_url, node_lease=1.0) as broker:
+        await broker.storage.create_room(ROOM, "alice")
+        async with broker.connect("alice", check=False) as alice:
+            await alice.subscribe(ROOM)
+            attempts = [await say(alice, f"seen {number}") for number in range(5)]
+            await alice.wait_messages(ROOM, 5)
+            redis_server.flush()
+            attempts.append(await say(alice, "after"))
+            assert attempts[-1].place is not None
+            assert attempts[-1].place.seq == 6
+            await wait_resync(alice)
+            await alice.resume(ROOM)
+            attempts.append(await say(alice, "and on"))
+            await alice.wait_messages(ROOM, 6)
+            views = [view_of(alice, "alice")]
+        await broker.storage.flush()
+        rows = await rows_of(broker.storage)
+        assert [row.place.seq for row in rows] == [6, 7]
+        assert check(History(weaken(attempts, rows), views, rows)) == []
+        await broker.storage.check_rooms()
