@@ -26,6 +26,7 @@ from api.services import Services
 from broker.domain.access import AccessReader
 from broker.domain.announcing import Announcer
 from broker.domain.api_keys import ApiKeys
+from broker.domain.changing import Changer
 from broker.domain.identity import TokenVerifier
 from broker.domain.members import Members
 from broker.domain.publishing import Publisher
@@ -77,6 +78,7 @@ def build_services(settings: Settings, db: Database, store: RedisStore) -> Servi
         store=store,
         access=access,
         publisher=Publisher(store.rooms, access, seeder),
+        changer=Changer(db, store.rooms, access, seeder),
         members=Members(
             db,
             store.rooms,
