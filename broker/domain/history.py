@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from typing import NamedTuple, Protocol
 
-from broker.domain.message_rows import MessageRows, message_id_of, reactions_in
+from broker.domain.message_rows import MessageRows, is_chosen, message_id_of, reactions_in
 from broker.domain.pages import CREATED, merge_page, selection_of, senders_of
 from broker.domain.pages import Page as Page
 from broker.domain.pages import PageQuery as PageQuery
@@ -61,7 +61,7 @@ async def load_page(
     """
     tail = await rooms.unarchived(key)
     entries = tail.entries if tail is not None else []
-    created = [entry for entry in entries if entry.event == CREATED]
+    created = [entry for entry in entries if is_chosen(entry, query.chosen)]
     names_of = senders_of(query, created) if with_users else None
     selection = selection_of(query, [entry.offset for entry in created])
     asked = reactions_in(entries)
