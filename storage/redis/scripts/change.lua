@@ -42,8 +42,9 @@ if redis.call('XLEN', KEYS[4]) >= tonumber(ARGV[17])
     or tonumber(life[2] or '0') >= tonumber(ARGV[18]) then
   return {'FULL'}
 end
-local ms = now_ms()
+local ms = now_text()
 local keys = {life = KEYS[1], room = KEYS[2], log = KEYS[3], archive = KEYS[4], reads = KEYS[6]}
-local offset, seq, entry = append(keys, room, tonumber(ARGV[14]), ARGV[3], ARGV[2], ARGV[4], 0, 0, ARGV[6], ms)
-deliver(KEYS[5], ARGV[15], tonumber(ARGV[16]), entry, ms)
-return {offset, seq, ms}
+local offset, seq, entry = append(keys, room, tonumber(ARGV[14]), ARGV[3], ARGV[2], ARGV[4], '0', 0, ARGV[6], ms)
+local number = tonumber(ms)
+deliver(KEYS[5], ARGV[15], tonumber(ARGV[16]), entry, number)
+return {offset, seq, number}
