@@ -79,6 +79,11 @@ def filter_of(shape: str) -> MessageFilter:
     return MessageFilter(**given)
 
 
+def common() -> tuple[Any, ...]:
+    """The arguments that all statements begin with."""
+    return (7, "bob", False, [], REACTION_USERS, [], [], [])
+
+
 def literal(value: object) -> str:
     """An argument as SQL: a statement that is planned for any value gets it only when it runs."""
     if isinstance(value, list):
@@ -114,8 +119,7 @@ def test_a_page_handles_about_what_it_shows(big_room: str, generic: bool) -> Non
         found = {}
         for name, selection in wanted.items():
             statement = STATEMENTS[selection.name]
-            common = (7, "bob", False, [], REACTION_USERS, [], [], [])
-            values = ", ".join(map(literal, (*common, *selection.arguments)))
+            values = ", ".join(map(literal, (*common(), *selection.arguments)))
             await connection.execute(f"PREPARE page AS {statement}")
             rows = await connection.fetch(f"EXPLAIN (ANALYZE, FORMAT JSON) EXECUTE page({values})")
             await connection.execute("DEALLOCATE page")
@@ -132,9 +136,8 @@ def test_skipping_among_the_chosen_walks_their_index(big_room: str) -> None:
         found = {}
         for shape in ("sender", "kind", "replies"):
             selection = select_skip(100, 50, []).among(filter_of(shape))
-            common = (7, "bob", False, [], REACTION_USERS, [], [], [])
             rows = await connection.fetch(
-                f"EXPLAIN {STATEMENTS[selection.name]}", *common, *selection.arguments
+                f"EXPLAIN {STATEMENTS[selection.name]}", *common(), *selection.arguments
             )
             found[shape] = "\n".join(row[0] for row in rows)
         return found
