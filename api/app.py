@@ -17,6 +17,7 @@ from quart import Response, g, request
 from quart_schema import QuartSchema, hide, security_scheme, tag
 from quart_trio import QuartTrio
 
+from api.bans import BanRoutes
 from api.health import HealthRoutes
 from api.members import MemberRoutes
 from api.messages import MessageRoutes
@@ -34,6 +35,7 @@ _RESOURCES: tuple[Callable[[Services], Resource], ...] = (
     UserRoutes,
     RoomRoutes,
     MemberRoutes,
+    BanRoutes,
     MessageRoutes,
     HealthRoutes,
 )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
 
 
 class UserDocument(Struct, kw_only=True):
@@ -53,6 +53,8 @@ class RoomDocument(Struct, kw_only=True):
     last_message_at: str | None
     member_count: int
     seq: int
+    deleted_at: str | UnsetType = UNSET
+    """Only there once the room has been deleted, which only the project's key sees."""
 
 
 class RoomListDocument(Struct, kw_only=True, rename={"total_pages": "totalPages"}):
@@ -80,6 +82,45 @@ class MemberListDocument(Struct, kw_only=True, rename={"total_pages": "totalPage
     """A part of a room's members."""
 
     items: list[MemberDocument]
+    page: int
+    limit: int
+    total: int
+    total_pages: int
+
+
+class BanDocument(Struct, kw_only=True):
+    """Somebody who is kept out of a room; `by`: who did it, null for the project."""
+
+    user: str
+    by: str | None
+    created_at: str
+    display_name: str | None
+    avatar_url: str | None
+
+
+class BanListDocument(Struct, kw_only=True, rename={"total_pages": "totalPages"}):
+    """A part of a room's bans."""
+
+    items: list[BanDocument]
+    page: int
+    limit: int
+    total: int
+    total_pages: int
+
+
+class BlockDocument(Struct, kw_only=True):
+    """Somebody whose direct messages are not wanted."""
+
+    user: str
+    created_at: str
+    display_name: str | None
+    avatar_url: str | None
+
+
+class BlockListDocument(Struct, kw_only=True, rename={"total_pages": "totalPages"}):
+    """A part of a user's blocks."""
+
+    items: list[BlockDocument]
     page: int
     limit: int
     total: int
@@ -180,6 +221,13 @@ class ActingQuery(Struct, kw_only=True):
     """For keys: the user to act for."""
 
     user_id: str | None = None
+
+
+class PageQuery(Struct, kw_only=True):
+    """A part of a list."""
+
+    page: int = 1
+    limit: int = 50
 
 
 class ListQuery(ActingQuery, kw_only=True):

@@ -29,6 +29,7 @@ from broker.domain.api_keys import ApiKeys
 from broker.domain.identity import TokenVerifier
 from broker.domain.members import Members
 from broker.domain.publishing import Publisher
+from broker.domain.room_changes import RoomChanges
 from broker.domain.seeding import Seeder
 from config.limits import API_HEAD_BYTES_MAX, API_KEEP_ALIVE, API_START_RETRY
 from config.metrics import Metrics, serve_metrics
@@ -71,18 +72,16 @@ def build_services(settings: Settings, db: Database, store: RedisStore) -> Servi
     """The services over open storages."""
     access = AccessReader(db)
     seeder = Seeder(db, store.rooms)
+    announcer = Announcer(db, store.rooms, seeder)
     return Services(
         settings=settings,
         db=db,
         store=store,
         access=access,
         publisher=Publisher(store.rooms, access, seeder),
-        members=Members(
-            db,
-            store.rooms,
-            Announcer(db, store.rooms, seeder),
-            create_users=settings.auto_create_users,
-        ),
+        announcer=announcer,
+        members=Members(db, store.rooms, announcer, create_users=settings.auto_create_users),
+        room_changes=RoomChanges(db, announcer),
         auth=Authenticator(
             db,
             verifier=TokenVerifier.from_settings(settings),

@@ -97,7 +97,7 @@ class MessageRoutes:
         actor = await services.auth.actor(await services.auth.credential())
         query = _page_query()
         reveal = _reveal(actor)
-        access = await services.access.read(actor.project, room, actor.user)
+        access = await services.access.read_as(actor, room)
         access.require(Action.READ, actor, room)
         page = await load_page(
             services.db,
@@ -119,7 +119,7 @@ class MessageRoutes:
         services = self._services
         actor = await services.auth.actor(await services.auth.credential())
         reveal = _reveal(actor)
-        access = await services.access.read(actor.project, room, actor.user)
+        access = await services.access.read_as(actor, room)
         access.require(Action.READ, actor, room)
         wanted = _message_name(message)
         found = wanted is not None and await load_message(

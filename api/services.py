@@ -6,8 +6,10 @@ from dataclasses import dataclass
 
 from api.auth import Authenticator
 from broker.domain.access import AccessReader
+from broker.domain.announcing import Announcer
 from broker.domain.members import Members
 from broker.domain.publishing import Publisher
+from broker.domain.room_changes import RoomChanges
 from config.metrics import Metrics
 from config.settings import Settings
 from storage.postgres.pool import Database
@@ -23,6 +25,8 @@ class Services:
     store: RedisStore
     access: AccessReader
     publisher: Publisher
+    announcer: Announcer
     members: Members
+    room_changes: RoomChanges
     auth: Authenticator
     metrics: Metrics
