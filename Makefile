@@ -27,7 +27,7 @@ up: install ## Run the whole system on this machine
 	@exec $(BIN)/parley up $(ARGS)
 
 test: install ## Run the whole test suite against real Redis and PostgreSQL
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n 2 $(ARGS)
 
 lint: install ## Check style, types and import contracts
 	$(BIN)/ruff check

@@ -78,6 +78,8 @@ class RoomRoutes:
         """List the project's rooms (key), or the public ones (token), oldest first."""
         services = self._services
         credential = await services.auth.credential()
+        if not credential.is_key:
+            await services.auth.actor(credential)  # `user_id` may only repeat the token's user
         kind = request.args.get("kind")
         if kind is not None and kind not in _KINDS:
             raise ProtocolError("bad_request", "`kind` is direct, group or public.", "kind")

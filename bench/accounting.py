@@ -131,12 +131,16 @@ def own_waiting() -> float:
 
 
 def tree_memory(root: int) -> int:
-    """Bytes of a process tree, pages that it shares with others counted in part (PSS)."""
+    """Bytes of a process tree's own (anonymous) memory.
+
+    Pages shared between its processes count once (they are counted in parts: PSS). Mapped files are
+    left out: their part changes with whoever else on the machine has them open.
+    """
     total = 0
     for process in process_tree(root):
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):
             for line in Path(f"/proc/{process}/smaps_rollup").read_text().splitlines():
-                if line.startswith("Pss:"):
+                if line.startswith("Pss_Anon:"):
                     total += int(line.split()[1]) * 1024
     return total
 

@@ -1,9 +1,9 @@
 """Many connections that do nothing: KiB of server memory for each, and what they cost in CPU.
 
-Rules: memory is what the process tree holds more (PSS) than before the connections came; a small
-crowd comes and goes first, so that what is allocated once is not counted. Two figures: connected
-and authenticated, and the same with one room subscribed each. What the kernel holds for a socket
-is in no process and not counted. Pings are answered, as by any client.
+Rules: memory is what the process tree holds more (anonymous memory) than before the connections
+came; a small crowd comes and goes first, so that what is allocated once is not counted. Two
+figures: connected and authenticated, and the same with one room subscribed each. What the kernel
+holds for a socket is in no process and not counted. Pings are answered, as by any client.
 """
 
 import select

@@ -50,7 +50,11 @@ async def admit(connection: Connection, services: Services, token: str) -> Ident
     try:
         with trio.fail_after(limits.SLOW_COMMAND_DEADLINE):
             await _watch(services, channel)
-            await admit_user(services.db, identity, create=services.settings.auto_create_users)
+            seen = -1
+            while seen != connection.rechecks:
+                # Once more if told to look meanwhile: the answer may be older than that.
+                seen = connection.rechecks
+                await admit_user(services.db, identity, create=services.settings.auto_create_users)
     except ProtocolError as error:
         connection.disconnect(close_code_of(error), error.message)
         return None
@@ -70,6 +74,8 @@ def close_code_of(error: ProtocolError) -> int:
 async def _watch(services: Services, channel: str) -> None:
     node = services.node
     for _attempt in range(WATCH_ATTEMPTS):
+        if not node.hub.holds(channel):
+            return  # the connection has ended
         if await services.store.nodes.watch(channel, node.name, node.hub.next_gen()):
             return
         await trio.sleep(limits.REPAIR_RETRY_AFTER)
@@ -97,7 +103,9 @@ async def look_again(connection: Connection, services: Services) -> None:
     if identity is None:
         return
     try:
-        await admit_user(services.db, identity, create=False)
+        async with services.looks:
+            if not connection.is_closed:
+                await admit_user(services.db, identity, create=False)
     except ProtocolError as error:
         connection.disconnect(close_code_of(error), error.message)
     except StorageUnavailable:

@@ -76,6 +76,7 @@ class BrokerApplication:
         within = round(drain_seconds * limits.DRAIN_RECONNECT_SHARE, 3)
         self.is_draining = True
         listener.stop_accepting()
+        self._services.node.begin_drain()
         for connection in list(self._connections):
             if not connection.is_closed:
                 connection.drain(within)

@@ -63,6 +63,7 @@ class Connection:
         "is_closed",
         "post",
         "queue",
+        "rechecks",
         "state",
         "subscriptions",
         "user",
@@ -87,8 +88,9 @@ class Connection:
         self.user = ""
         self.channel = ""
         self.is_closed = False
-        self.subscriptions: dict[str, bool] = {}
-        """R of every subscription, begun or live; True if it rests on the token's capability."""
+        self.rechecks = 0
+        self.subscriptions: dict[str, str] = {}
+        """R of every subscription, begun or live, and the room's kind."""
         self.post = peer.post
 
     @property
@@ -149,7 +151,7 @@ class Connection:
             if self.state is State.AWAITING_AUTH:
                 self._start_admission(command.token, command)
             else:
-                self._start(partial(handlers.refresh, self, self._services, command))
+                self._services.start(partial(handlers.refresh, self, self._services, command))
         else:
             self.queue.add(room_key(self.actor.project, command.room), command)
 
@@ -181,9 +183,6 @@ class Connection:
 
     # --- slower commands ----------------------------------------------------------------------
 
-    def _start(self, work: handlers.Work) -> None:
-        self._services.start(work)
-
     def start_room_command(self, key: str, command: Command, work: handlers.Work) -> None:
         """Run a command of a room in a task, behind the barrier for its errors."""
 
@@ -201,7 +200,9 @@ class Connection:
 
     async def _admit(self, token: str, command: Auth | Refresh | None) -> None:
         try:
-            identity = await admission.admit(self, self._services, token)
+            identity = (
+                None if self.is_closed else await admission.admit(self, self._services, token)
+            )
         except Exception:
             self.disconnect(errors.INTERNAL_ERROR)
             raise
@@ -221,8 +222,7 @@ class Connection:
             self._handle(earlier)
 
     def _wait_for_admission(self, command: Command) -> None:
-        if self._waiting is None:
-            self._waiting = deque()
+        self._waiting = self._waiting or deque()
         self._waiting.append(command)
         self.queue.count_waiting(1)
 
@@ -256,14 +256,14 @@ class Connection:
         lifetime = identity.expires_at - time.time()
         self._due_at = trio.current_time() + lifetime + limits.TOKEN_EXPIRY_GRACE
 
-    def note_subscription(self, key: str, *, rests_on_capability: bool) -> None:
+    def note_subscription(self, key: str, kind: str) -> None:
         """A subscription begins; the limit a connection has is checked here."""
         if (
             key not in self.subscriptions
             and len(self.subscriptions) >= self._services.settings.max_subscriptions
         ):
             raise ProtocolError("limit_reached", field="room")
-        self.subscriptions[key] = rests_on_capability
+        self.subscriptions[key] = kind
 
     def _unsubscribe(self, key: str) -> None:
         self._services.node.hub.remove(key, self)
@@ -275,7 +275,8 @@ class Connection:
             self.send(frames.unsubscribed(split_room_key(key)[1], code, message))
 
     def recheck(self) -> None:
-        """Something about the user has changed."""
+        """Something about the user has changed: look again, also if that is under way."""
+        self.rechecks += 1
         if not self.is_closed:
             self._services.start(partial(admission.look_again, self, self._services))
 

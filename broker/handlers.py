@@ -34,11 +34,13 @@ from broker.protocol.commands import (
 )
 from broker.protocol.errors import ProtocolError
 from broker.protocol.events import iso_time
+from broker.repairs import RESYNC_SENTENCE
 from broker.services import Services
 from broker.subscribing import FRAME_MARGIN, Subscribing
 from config import limits
 from storage.errors import StorageUnavailable
-from storage.redis.keys import room_key
+from storage.postgres.access import members_among
+from storage.redis.keys import room_key, split_room_key
 from storage.redis.outcomes import Draft, parse_append
 
 if TYPE_CHECKING:
@@ -161,16 +163,51 @@ async def refresh(connection: Connection, services: Services, command: Auth | Re
     async def work() -> None:
         identity = await admission.refresh(connection, services, command.token)
         connection.set_identity(identity)
+        await _reconsider_subscriptions(connection, services)
         connection.reply(command.id, auth_result(identity))
-        for key, rests_on_capability in list(connection.subscriptions.items()):
-            room = key.partition("/")[2]
-            if rests_on_capability and not connection.actor.capabilities_in(room):
-                services.node.hub.remove(key, connection)
-                connection.end_subscription(
-                    key, "forbidden", "The new token does not give access to the room."
-                )
 
     await answer_errors(connection, services, command, work)
+
+
+async def _reconsider_subscriptions(connection: Connection, services: Services) -> None:
+    """After a new token: what its capabilities do not give any more must rest on a membership."""
+    hub = services.node.hub
+    doubtful = []
+    for key, kind in connection.subscriptions.items():
+        room = hub.rooms.get(key)
+        if room is None or connection not in room:
+            continue
+        capabilities = connection.actor.capabilities_in(split_room_key(key)[1])
+        needs_member = not roles.is_allowed(roles.Action.READ, kind, None, capabilities)
+        if needs_member and not room.needs_member[connection]:
+            doubtful.append(key)
+        # From here on a removal ends it, so only an earlier one has to be looked for.
+        room.needs_member[connection] = needs_member
+    try:
+        while doubtful:
+            is_member = await members_among(
+                services.db, *split_room_key(doubtful[-1]), [connection.user]
+            )
+            key = doubtful.pop()
+            if not is_member:
+                sentence = "The new token does not give access to the room."
+                _end_subscription(connection, services, key, "forbidden", sentence)
+    except StorageUnavailable:
+        structlog.get_logger("broker.handlers").info("a refresh could not look up memberships")
+    finally:
+        # Nothing is served on a guess: who subscribes again is looked at then.
+        for key in doubtful:
+            _end_subscription(connection, services, key, "resync", RESYNC_SENTENCE)
+
+
+def _end_subscription(
+    connection: Connection, services: Services, key: str, code: str, sentence: str
+) -> None:
+    """End what rests on a membership, if it still does."""
+    room = services.node.hub.rooms.get(key)
+    if room is not None and room.needs_member.get(connection):
+        services.node.hub.remove(key, connection)
+        connection.end_subscription(key, code, sentence)
 
 
 def auth_result(identity: Identity) -> bytes:

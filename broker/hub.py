@@ -64,9 +64,13 @@ class Hub:
         return room, room.hold(subscriber, needs_member=needs_member)
 
     def abandon(self, room: HubRoom, subscriber: Subscriber, hold: Hold) -> None:
-        """The subscribe failed or was given up."""
-        if not room.abandon_hold(subscriber, hold):
-            self.remove(room.key, subscriber)
+        """The subscribe failed or was given up; one that was live before goes on, or is told."""
+        if room.abandon_hold(subscriber, hold):
+            return
+        if self.remove(room.key, subscriber) and hold.was_live:
+            subscriber.end_subscription(
+                room.key, "resync", "Events may have been missed: subscribe again."
+            )
 
     def remove(self, key: str, subscriber: Subscriber) -> bool:
         """End a subscription; True if there was one. What follows in Redis is upkeep."""
@@ -78,6 +82,13 @@ class Hub:
             self._forget(room)
         self._wake_upkeep()
         return True
+
+    def repeat_leave(self, key: str, user: str) -> None:
+        """A subscribe took effect after its subscription had ended: say again what holds now."""
+        self.dirty_presence.add((key, user))
+        if not self.holds(key):
+            self.dirty_leaves.add(key)
+        self._wake_upkeep()
 
     def end_all(self, room: HubRoom, code: str, message: str) -> None:
         """End every subscription of the room and say why."""

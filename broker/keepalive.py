@@ -55,10 +55,18 @@ class Watched(Closing, Protocol):
 class Keepalive:
     """Watches connections; `now` is its clock in seconds since it was made.
 
-    All times in seconds; `close_timeout` bounds an orderly close. `lost` counts lost peers.
+    All times in seconds; `close_timeout` bounds an orderly close, `slow_close_timeout` that of a
+    slow consumer. `lost` counts lost peers.
     """
 
-    def __init__(self, *, ping_interval: float, pong_timeout: float, close_timeout: float) -> None:
+    def __init__(
+        self,
+        *,
+        ping_interval: float,
+        pong_timeout: float,
+        close_timeout: float,
+        slow_close_timeout: float,
+    ) -> None:
         shortest = min(ping_interval, pong_timeout, close_timeout)
         self.tick_seconds = min(max(shortest / _TICKS_PER_WAIT, _TICK_MIN), _TICK_MAX)
         self.now = 0.0
@@ -67,8 +75,10 @@ class Keepalive:
         self._ping_interval = ping_interval
         self._pong_timeout = pong_timeout
         self._close_timeout = close_timeout
+        self._slow_close_timeout = slow_close_timeout
         self._due: dict[int, set[Watched]] = {}
         self._closing: deque[tuple[float, Closing]] = deque()
+        self._closing_slowly: deque[tuple[float, Closing]] = deque()
 
     def watch(self, peer: Watched) -> None:
         """Begin to watch a connection; it counts as heard now."""
@@ -81,9 +91,12 @@ class Keepalive:
         if peers is not None:
             peers.discard(peer)
 
-    def watch_closing(self, outbox: Closing) -> None:
+    def watch_closing(self, outbox: Closing, *, is_slow: bool = False) -> None:
         """Call `outbox.end()` after the close timeout."""
-        self._closing.append((self.now + self._close_timeout, outbox))
+        if is_slow:
+            self._closing_slowly.append((self.now + self._slow_close_timeout, outbox))
+        else:
+            self._closing.append((self.now + self._close_timeout, outbox))
 
     async def run(self) -> None:
         """Judge whoever is due, for ever."""
@@ -100,8 +113,9 @@ class Keepalive:
         """One tick later: end closings whose time is over; who is to be judged."""
         self._tick += 1
         self.now = self._tick * self.tick_seconds
-        while self._closing and self._closing[0][0] <= self.now:
-            self._closing.popleft()[1].end()
+        for closing in (self._closing, self._closing_slowly):
+            while closing and closing[0][0] <= self.now:
+                closing.popleft()[1].end()
         return self._due.pop(self._tick, set())
 
     def judge(self, peer: Watched) -> None:

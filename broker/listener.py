@@ -52,6 +52,7 @@ class ListenerOptions:
     pong_timeout: float = 8.0
     head_timeout: float = limits.HEAD_TIMEOUT
     close_timeout: float = limits.CLOSE_TIMEOUT
+    slow_close_timeout: float = limits.SLOW_CLOSE_TIMEOUT
 
     @classmethod
     def from_settings(cls, settings: Settings, *, connections_max: int) -> ListenerOptions:
@@ -96,6 +97,7 @@ class Listener:
             ping_interval=options.ping_interval,
             pong_timeout=options.pong_timeout,
             close_timeout=options.close_timeout,
+            slow_close_timeout=options.slow_close_timeout,
         )
         self._life = WireLife(
             application=application,
@@ -174,9 +176,9 @@ class Listener:
         assert self._connections is not None
         self._connections.start_soon(run)
 
-    def watch_closing(self, outbox: Closing) -> None:
+    def watch_closing(self, outbox: Closing, *, is_slow: bool = False) -> None:
         """See `OutboxContext`."""
-        self.keepalive.watch_closing(outbox)
+        self.keepalive.watch_closing(outbox, is_slow=is_slow)
 
     def count_slow_consumer(self) -> None:
         """See `OutboxContext`."""

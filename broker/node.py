@@ -9,6 +9,7 @@ announced as gone.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Awaitable, Callable
 from typing import Any
 from uuid import uuid4
@@ -27,10 +28,10 @@ from broker.upkeep import Upkeep
 from config import limits
 from config.metrics import Metrics
 from config.settings import Settings
-from storage.errors import StorageUnavailable
+from storage.errors import StorageRefused, StorageUnavailable
 from storage.postgres.pool import Database
 from storage.redis.blocking import open_blocking
-from storage.redis.nodes import INBOX_READ_COUNT, next_read_count, read_inbox
+from storage.redis.inbox import InboxReader
 from storage.redis.store import RedisStore
 
 
@@ -62,6 +63,7 @@ class Node:
         """Called when the lease could not be renewed in time: nobody may be served on a guess."""
         self._incarnation = 0
         self._former: list[str] = []
+        self._renewed_at = math.inf
         self._changed: set[int] = set()
         self._audit_interval = audit_interval
         self._lease = settings.node_lease
@@ -91,14 +93,18 @@ class Node:
         """Be a node until cancelled; started once the first inbox is open."""
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
-            await self._incarnate()
+            await self._open_incarnation()
             nursery.start_soon(self.upkeep.run)
             nursery.start_soon(self.upkeep.sweep_dead)
             nursery.start_soon(self._audit)
             task_status.started()
             while True:
                 await self._serve_incarnation()
-                await self._incarnate()
+                await self._open_incarnation()
+
+    def begin_drain(self) -> None:
+        """Connections that end from now on keep their presence until the node has left."""
+        self.upkeep.keep_presence()
 
     async def drain(self, linger: float) -> None:
         """Leave: the inbox ends now, the presence in `linger` seconds (whoever is back is not
@@ -107,52 +113,74 @@ class Node:
 
     # --- incarnations -------------------------------------------------------------------------
 
-    async def _incarnate(self) -> None:
-        """Open a new inbox and bring everything over; repeats while storage is away."""
+    async def _open_incarnation(self) -> None:
+        """Take a new name and open its inbox; repeats while Redis is away."""
         while True:
             try:
                 await self._open_inbox()
                 # A lost inbox often means a lost life. It must be known before a room is brought
                 # over, or the room would be seeded before its floor has been reported.
                 await self.store.lives.verify(self.store.client, range(self.store.keys.partitions))
-                changed, self._changed = self._changed, set()
-                try:
-                    await self.repairer.rejoin(self.name, changed)
-                    await self.upkeep.flush()
-                except BaseException:
-                    self._changed |= changed
-                    raise
-                await self._reap_former()
                 return
             except StorageUnavailable as error:
-                self._log.info("waiting for storage", reason=str(error))
-                await trio.sleep(limits.REPAIR_RETRY_AFTER)
+                await self._wait_for_storage(error)
+
+    async def _wait_for_storage(self, error: StorageUnavailable) -> None:
+        self._log.info("waiting for storage", reason=str(error))
+        self._judge_lease()
+        await trio.sleep(limits.REPAIR_RETRY_AFTER)
+
+    def _judge_lease(self) -> None:
+        if trio.current_time() - self._renewed_at > self._lease:
+            self.on_lease_lost()
 
     async def _open_inbox(self) -> None:
         self._incarnation += 1
         name = f"{self.id}.{self._incarnation}"
         lease_ms = int(self._lease * 1000)
+        asked_at = trio.current_time()
         if not await self.store.nodes.open_node(name, lease_ms):
             raise StorageUnavailable("redis", "not_done", f"the name {name} is taken")
         if self.name:
             self._former.append(self.name)
         self.name = name
+        self._renewed_at = asked_at
         self._metrics.incarnations.inc()
         self._log.info("inbox open", name=name)
 
-    async def _reap_former(self) -> None:
-        while self._former:
-            while await self.store.nodes.reap(self._former[0], force=True) > 0:
-                pass
-            del self._former[0]
-
     async def _serve_incarnation(self) -> None:
         with trio.CancelScope() as self._scope:
-            if self._changed:
-                return
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._read_inbox, self.name)
+                # From the start: bringing thousands of rooms over may take longer than a lease.
                 nursery.start_soon(self._beat, self.name)
+                await self._bring_over()
+                nursery.start_soon(self._read_inbox, self.name)
+                await self._reap_former()
+
+    async def _bring_over(self) -> None:
+        """Register for every room under the new name; repeats while storage is away."""
+        while True:
+            changed, self._changed = self._changed, set()
+            try:
+                await self.repairer.rejoin(self.name, changed)
+                return
+            except StorageUnavailable as error:
+                self._changed |= changed
+                await self._wait_for_storage(error)
+            except BaseException:
+                self._changed |= changed
+                raise
+
+    async def _reap_former(self) -> None:
+        """Say who is here under the new name, then remove the former ones; nobody has left."""
+        while self._former:
+            try:
+                await self.upkeep.flush()
+                while await self.store.nodes.reap(self._former[0], force=True) > 0:
+                    pass
+                del self._former[0]
+            except StorageUnavailable as error:
+                await self._wait_for_storage(error)
 
     def _end_incarnation(self, reason: str) -> None:
         self._log.warning("incarnation ends", name=self.name, reason=reason)
@@ -166,8 +194,7 @@ class Node:
     # --- tasks --------------------------------------------------------------------------------
 
     async def _read_inbox(self, name: str) -> None:
-        cursor = "0-0"
-        count = INBOX_READ_COUNT
+        inbox = InboxReader(name)
         block_ms = int(limits.INBOX_BLOCK * 1000)
         while True:
             try:
@@ -175,13 +202,11 @@ class Node:
                     self.settings.redis_url, name=f"parley-inbox-{self.id}"
                 ) as connection:
                     while True:
-                        cursor, entries = await read_inbox(
-                            connection, name, cursor, block_ms, count
-                        )
+                        entries = await inbox.read(connection, block_ms)
                         if entries:
                             self.delivery.deliver(entries)
-                            count = next_read_count(entries)
-            except StorageUnavailable as error:
+            except (StorageUnavailable, StorageRefused) as error:
+                # Also what only the operator can mend: until then connections are served on.
                 self._log.info("inbox cannot be read", reason=str(error))
                 await trio.sleep(limits.REPAIR_RETRY_AFTER)
 
@@ -189,7 +214,6 @@ class Node:
         # A new life must be noticed, and the floors reported, before a room is seeded in it.
         interval = min(self._lease / limits.HEARTBEATS_PER_LEASE, limits.FENCE_WAIT / 4)
         lease_ms = int(self._lease * 1000)
-        renewed_at = trio.current_time()
         while True:
             await trio.sleep(interval)
             asked_at = trio.current_time()
@@ -199,11 +223,10 @@ class Node:
                     self._end_incarnation("the inbox is lost")
                 elif stale:
                     await self.store.lives.verify(self.store.client, stale)
-                renewed_at = asked_at
+                self._renewed_at = asked_at
             except StorageUnavailable as error:
                 self._log.info("heartbeat failed", reason=str(error))
-                if trio.current_time() - renewed_at > self._lease:
-                    self.on_lease_lost()
+                self._judge_lease()
 
     async def _audit(self) -> None:
         while True:
@@ -235,7 +258,10 @@ class Node:
     # --- what delivery asks for ---------------------------------------------------------------
 
     def request_repair(self, room: HubRoom) -> None:
-        """Fill the room's gap in a task of its own, unless that is under way."""
+        """Fill the room's gap in a task of its own, unless that is under way; too long: resync."""
+        if len(room.pending) > limits.PENDING_EVENTS_MAX:
+            self.repairer.end_for_resync(room)
+            return
         if room.is_repairing or self.hub.rooms.get(room.key) is not room:
             return
         room.is_repairing = True

@@ -100,7 +100,7 @@ class Outbox(trio.abc.SendStream):
         self.close_code = code
         self.close_reason = reason or errors.close_reason(code)
         self._send_last(encode_close_frame(code, self.close_reason))
-        self._context.watch_closing(self)
+        self._context.watch_closing(self, is_slow=code == errors.TOO_SLOW)
 
     def end(self, code: int | None = None, reason: str = "") -> None:
         """Close the socket now, whatever is kept; a `code` is remembered if there was none."""

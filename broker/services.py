@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+import trio
 
 from broker.counts import Counts
 from broker.domain.access import AccessReader
@@ -12,6 +14,7 @@ from broker.domain.publishing import Publisher
 from broker.domain.seeding import Seeder
 from broker.node import Node
 from broker.protocol.events import TimeTexts
+from config import limits
 from config.metrics import Metrics
 from config.settings import Settings
 from storage.postgres.pool import Database
@@ -35,3 +38,7 @@ class Services:
     times: TimeTexts
     start: Callable[[Callable[[], Awaitable[None]]], None]
     """Run something in a task of the broker's, behind a barrier for bugs."""
+    looks: trio.CapacityLimiter = field(
+        default_factory=lambda: trio.CapacityLimiter(limits.LOOKS_AT_ONCE)
+    )
+    """Rechecks of connections take turns: a lost inbox asks for one of everybody's at once."""

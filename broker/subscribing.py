@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 SUBSCRIBE_ATTEMPTS = 20
 """Stale, cold, fenced and lost may follow each other; the command's deadline is the end."""
 
+ENDED = "ended"
+"""The subscription ended between its script and the answer; whether it may begin is read again."""
+
 FRAME_MARGIN = 16 * 1024
 """Room for the rest of a reply beside its page or tail."""
 
@@ -57,11 +60,16 @@ class Unread:
     read_seq: int
     count: int
 
-    def with_lag(self, lag: list[bytes], user: str) -> int:
-        """The count with what is not archived yet; at most `UNREAD_MAX`."""
+    def with_lag(self, lag: list[bytes], user: str, newest_seq: int) -> int:
+        """The count with what is not archived yet; at most `UNREAD_MAX`.
+
+        A long backlog is given only in part: messages behind it count as unread.
+        """
         count = self.count
+        seq = newest_seq
         for raw in lag:
             entry = parse_entry(raw)
+            seq = entry.seq
             if entry.event == "message.created" and entry.seq > self.read_seq:
                 if entry.sender != user and _decode_counted(entry.data).kind != "system":
                     count += 1
@@ -69,6 +77,7 @@ class Unread:
                 deleted = _decode_counted(entry.data)
                 if deleted.seq > self.read_seq and deleted.sender != user:
                     count -= 1
+        count += max(0, newest_seq - max(seq, self.read_seq))
         return max(0, min(count, UNREAD_MAX))
 
 
@@ -79,9 +88,8 @@ class Subscribing:
         self._connection = connection
         self._services = services
         self._command = command
-        self._actor = connection.actor
         self._user = connection.user
-        self._key = room_key(self._actor.project, command.room)
+        self._key = room_key(connection.actor.project, command.room)
 
     async def run(self) -> None:
         """Answer the command. Raises ProtocolError and StorageUnavailable; nothing is left then."""
@@ -98,8 +106,9 @@ class Subscribing:
 
     async def _read_access(self) -> Access:
         room = self._command.room
-        access = await self._services.access.read(self._actor.project, room, self._user)
-        access.require(roles.Action.READ, self._actor, room)
+        project = self._connection.actor.project
+        access = await self._services.access.read(project, room, self._user)
+        access.require(roles.Action.READ, self._connection.actor, room)
         return access
 
     async def _read_unread(self, access: Access) -> Unread | None:
@@ -115,17 +124,12 @@ class Subscribing:
         node = self._services.node
         hub = node.hub
         since = self._command.since
-        needs_member = (
-            roles.refusal(
-                roles.Action.READ,
-                kind=access.kind,
-                role=None,
-                capabilities=self._actor.capabilities_in(self._command.room),
-            )
-            is not None
-        )
-        needs_capability = not needs_member and access.role is None and access.kind != "public"
-        self._connection.note_subscription(self._key, rests_on_capability=needs_capability)
+        # The token may have been refreshed since: what counts is what it gives in this section.
+        actor = self._connection.actor
+        access.require(roles.Action.READ, actor, self._command.room)
+        capabilities = actor.capabilities_in(self._command.room)
+        needs_member = not roles.is_allowed(roles.Action.READ, access.kind, None, capabilities)
+        self._connection.note_subscription(self._key, access.kind)
         room, hold = hub.begin(self._key, self._connection, needs_member=needs_member)
         try:
             outcome = await self._services.store.rooms.subscribe(
@@ -147,8 +151,10 @@ class Subscribing:
         except BaseException:
             hub.abandon(room, self._connection, hold)
             raise
-        if self._connection.is_closed:
-            return None
+        if room.held.get(self._connection) is not hold:
+            # It has ended meanwhile: connection gone, user removed, room to be resynced.
+            hub.repeat_leave(self._key, self._user)
+            return None if self._connection.is_closed else Refusal(ENDED)
         self._connection.reply(
             self._command.id, self._encode_reply(access, unread, outcome, messages)
         )
@@ -191,7 +197,7 @@ class Subscribing:
         count = None
         if unread is not None:
             read_seq = max(unread.read_seq, snapshot.read_seq)
-            count = unread.with_lag(snapshot.lag, self._user)
+            count = unread.with_lag(snapshot.lag, self._user, snapshot.seq)
         head = _encode(
             {
                 "room": self._command.room,
@@ -225,7 +231,7 @@ class Subscribing:
                 await trio.sleep(limits.REPAIR_RETRY_AFTER)
             case "gone":
                 raise ProtocolError("room_not_found")
-            case "stale":
+            case "stale" | "ended":
                 pass
             case other:
                 raise AssertionError(f"subscribe knows no refusal {other!r}")

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import heapq
 import itertools
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
 import structlog
 import trio
@@ -17,6 +18,8 @@ from broker.hub import Hub
 from config import limits
 from storage.errors import StorageUnavailable
 from storage.redis.nodes import NodeStore
+
+T = TypeVar("T")
 
 RETRY_AFTER = 0.5
 """Pause after Redis was away, in seconds; the marks wait meanwhile."""
@@ -40,6 +43,7 @@ class Upkeep:
         self._count = itertools.count()
         self._wake = trio.Event()
         self._hub: Hub | None = None
+        self._keeps_presence = False
         self._log = structlog.get_logger("broker.upkeep")
 
     def attach(self, hub: Hub) -> None:
@@ -49,6 +53,14 @@ class Upkeep:
     def wake(self) -> None:
         """There is something to send."""
         self._wake.set()
+
+    def keep_presence(self) -> None:
+        """From now on nobody leaves: the node drains, and who ends here comes back elsewhere.
+
+        What stays behind ends with the node's lease, and is announced by whoever reaps it.
+        """
+        self._keeps_presence = True
+        self._due.clear()
 
     @property
     def hub(self) -> Hub:
@@ -74,53 +86,77 @@ class Upkeep:
     async def flush(self) -> None:
         """Tell Redis everything that is marked. Raises StorageUnavailable; then it stays marked."""
         hub = self.hub
-        while hub.dirty_presence:
-            key, user = hub.dirty_presence.pop()
+        await self._send_all(hub.dirty_presence, self._send_presence)
+        await self._send_all(hub.dirty_leaves, self._send_leave)
+
+    async def _send_all(self, dirty: set[T], send: Callable[[T], Awaitable[None]]) -> None:
+        """Send every mark, some at once: a thousand connections may end in the same moment."""
+        failures: list[StorageUnavailable] = []
+
+        async def send_one(mark: T) -> None:
             try:
-                await self._send_presence(key, user)
+                await send(mark)
+            except StorageUnavailable as error:
+                dirty.add(mark)
+                failures.append(error)
             except BaseException:
-                hub.dirty_presence.add((key, user))
-                raise
-        while hub.dirty_leaves:
-            key = hub.dirty_leaves.pop()
-            if hub.holds(key):
-                continue
-            try:
-                await self._send_leave(key)
-            except BaseException:
-                hub.dirty_leaves.add(key)
+                dirty.add(mark)
                 raise
 
-    async def _send_presence(self, key: str, user: str) -> None:
+        while dirty and not failures:
+            async with trio.open_nursery() as nursery:
+                for _ in range(min(len(dirty), limits.MARKS_AT_ONCE)):
+                    nursery.start_soon(send_one, dirty.pop())
+        if failures:
+            raise failures[0]
+
+    async def _send_presence(self, mark: tuple[str, str]) -> None:
+        key, user = mark
         # Count and gen are taken together with the enqueueing: a newer word has a higher gen.
         count = self.hub.connection_count(key, user)
+        if count == 0 and self._keeps_presence:
+            return
         gen = self.hub.next_gen()
         await self._nodes.presence(key, self._node_name(), user, count, gen)
-        if count == 0:
+        if count == 0 and not self._keeps_presence:
             due = trio.current_time() + self._grace
             heapq.heappush(self._due, (due, next(self._count), key, user))
             self._graces[key] = self._graces.get(key, 0) + 1
 
     async def _send_leave(self, key: str) -> None:
-        await self._nodes.leave(
-            key, self._node_name(), self.hub.next_gen(), forget=key not in self._graces
-        )
+        if self.hub.holds(key):
+            return
+        # A room that is forgotten is not found by whoever reaps the node's presence.
+        forget = key not in self._graces and not self._keeps_presence
+        await self._nodes.leave(key, self._node_name(), self.hub.next_gen(), forget=forget)
 
     async def _end_graces(self) -> None:
         now = trio.current_time()
         while self._due and self._due[0][0] <= now:
-            _due, _count, key, user = self._due[0]
+            due = self._due[0]
+            _at, _count, key, user = due
+            left_ms = 0
             if self.hub.connection_count(key, user) == 0:
                 grace_ms = int(self._grace * 1000)
-                await self._nodes.leave_due(key, self._node_name(), user, grace_ms)
+                left_ms = await self._nodes.leave_due(key, self._node_name(), user, grace_ms)
+            if not self._due or self._due[0] is not due:
+                return  # a drain has begun
+            if left_ms > 0:
+                # Redis' clock is slower than ours, or this is a newer absence: look again then.
+                later = trio.current_time() + left_ms / 1000
+                heapq.heapreplace(self._due, (later, next(self._count), key, user))
+                continue
             heapq.heappop(self._due)
-            left = self._graces[key] - 1
-            if left:
-                self._graces[key] = left
-            else:
-                del self._graces[key]
-                if not self.hub.holds(key):
-                    self.hub.mark_leave(key)
+            self._end_grace(key)
+
+    def _end_grace(self, key: str) -> None:
+        left = self._graces[key] - 1
+        if left:
+            self._graces[key] = left
+            return
+        del self._graces[key]
+        if not self.hub.holds(key):
+            self.hub.mark_leave(key)
 
     async def sweep_dead(self) -> None:
         """Reap nodes whose lease has ended, until cancelled."""

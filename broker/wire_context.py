@@ -23,8 +23,11 @@ class OutboxContext(Protocol):
         """Run `run` in the background of the listener; it never raises."""
         ...
 
-    def watch_closing(self, outbox: Closing) -> None:
-        """Call `outbox.end()` when the time for an orderly close is over."""
+    def watch_closing(self, outbox: Closing, *, is_slow: bool = False) -> None:
+        """Call `outbox.end()` when the time for an orderly close is over.
+
+        A slow consumer gets more of it.
+        """
         ...
 
     def count_slow_consumer(self) -> None:

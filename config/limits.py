@@ -25,11 +25,16 @@ RECONNECT_DELAY_MAX: Final = 2.0
 # --- storage.redis ----------------------------------------------------------------------------
 
 # A resume longer than this is answered `recovered: false`; reloading a page is cheaper for both
-# sides than replaying it, and one script call must not hold Redis for longer than a millisecond.
-RESUME_EVENTS_MAX: Final = 500
-# The same in bytes. Below the frame limit with room for the rest of the reply, and at most half
-# of the default SEND_QUEUE_BYTES: a resume must never make its own connection a slow consumer.
-RESUME_BYTES_MAX: Final = 512 * 1024
+# sides than replaying it, and one script call must not hold Redis for longer than some
+# milliseconds. As long as the default ROOM_LOG_LENGTH.
+RESUME_EVENTS_MAX: Final = 1000
+# The same in bytes as they are sent: below the frame limit, with room for the rest of the reply.
+# The smallest SEND_QUEUE_BYTES takes a whole frame, so a resume makes nobody a slow consumer.
+RESUME_BYTES_MAX: Final = 720 * 1024
+# Unarchived events a subscribe looks through for the unread count. The archiver is normally some
+# hundred milliseconds behind; while it is further, what lies beyond is estimated by seq instead of
+# letting every subscribe read a backlog.
+LAG_EVENTS_MAX: Final = 200
 # Entries an inbox may hold. A node reads its inbox at once; this many unread ones mean that it is
 # dead or stopped. The inbox is unlinked as a whole, never trimmed: a missing inbox is the sign
 # of loss that the node looks for.
@@ -46,6 +51,9 @@ FLOORS_TTL: Final = 600.0
 SERVER_FRAME_BYTES_MAX: Final = 768 * 1024
 # How long a connection that we end may take to send what is kept and answer the close frame.
 CLOSE_TIMEOUT: Final = 2.0
+# The same for a slow consumer, which is behind by what the kernel holds: it should still find 4508
+# when it reads again. What waited for it has been dropped, so this costs no memory.
+SLOW_CLOSE_TIMEOUT: Final = 10.0
 # A node's heartbeat renews its lease this many times within one NODE_LEASE: two may fail.
 HEARTBEATS_PER_LEASE: Final = 3
 # Every so often a node asks Redis whether it is registered and up to date in all of its rooms,
@@ -132,6 +140,11 @@ PENDING_EVENTS_MAX: Final = 5000
 JOINED_BYTES_MAX: Final = 256 * 1024
 # Bytes that one inbox read should bring: between two reads the outboxes' writers get their turn.
 INBOX_READ_BYTES: Final = 512 * 1024
+# Entries one inbox read takes at most: enough to join sends under load.
+INBOX_READ_COUNT: Final = 512
+# Delivered entries are trimmed from an inbox in portions of this size: each trim costs Redis as
+# much as handing out an entry.
+INBOX_TRIM_BYTES: Final = 256 * 1024
 # Rooms whose newest answered numbers a node remembers (twice this many at most): 200 bytes each.
 ANSWERED_ROOMS_MAX: Final = 20_000
 # How often a node looks for nodes whose lease has ended: with a lease of 15 s no presence outlives
@@ -149,6 +162,9 @@ RATE_OTHER_FACTOR: Final = 10
 # So many refused frames in so many seconds end a connection with 4529.
 RATE_REFUSED_MAX: Final = 1000
 RATE_REFUSED_SECONDS: Final = 10.0
+# Connections whose users are read again at the same time. After a lost inbox all are, and the
+# commands of clients must still find a connection of the pool (10) in time.
+LOOKS_AT_ONCE: Final = 4
 # How long one slow command (subscribe, history) may take before `unavailable`.
 SLOW_COMMAND_DEADLINE: Final = 8.0
 # How often deadlines of connections (authentication, token expiry) are looked at.
@@ -187,6 +203,8 @@ API_PROBE_TIMEOUT: Final = 1.0
 API_START_RETRY: Final = 0.5
 # Rooms that are registered again at the same time after a lost inbox: enough to fill the pipeline.
 REPAIRS_AT_ONCE: Final = 64
+# Counts and leaves of connections that a node sends at the same time, for the same reason.
+MARKS_AT_ONCE: Final = 64
 # Pause of a repair while Redis is away.
 REPAIR_RETRY_AFTER: Final = 0.25
 # WebSockets of one process. Beyond it memory and the time to drain grow, not the work done.

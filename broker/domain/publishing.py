@@ -28,6 +28,8 @@ from storage.redis.rooms import RoomStore
 PUBLISH_ATTEMPTS = 10
 """Stale, cold and fenced may follow each other, and each may repeat under a storm of changes."""
 
+_SYSTEM_REFUSED = "Only the project writes system messages."
+
 
 class MessageData(msgspec.Struct, gc=False):
     """What is known of a message before it has a place; `protocol.events` stamps the rest."""
@@ -119,8 +121,6 @@ class Publisher:
         Raises ProtocolError: what the role refuses, `message_not_found` (reply_to), `overloaded`,
         `unavailable`. Cancelled, it may have happened.
         """
-        if draft.kind == "system" and actor.caller == "user":
-            raise ProtocolError("forbidden", "Only the project writes system messages.", "kind")
         key = room_key(actor.project, room)
         with trio.move_on_after(limits.PUBLISH_DEADLINE):
             try:
@@ -129,6 +129,8 @@ class Publisher:
                     # Nothing is refused on a remembered role: it may have risen since.
                     access = await self._access.read(actor.project, room, actor.user)
                 access.require(Action.PUBLISH, actor, room)
+                if draft.kind == "system" and actor.caller == "user":
+                    raise ProtocolError("forbidden", _SYSTEM_REFUSED, "kind")
                 event = draft_event(key, room, actor.user, draft, access.version)
                 return await self._append(actor, room, key, event)
             except StorageUnavailable as error:

@@ -51,7 +51,8 @@ WITH room AS (
     LEFT JOIN reacted ON reacted.seq = page.seq
     CROSS JOIN LATERAL (SELECT page.deleted_at IS NULL OR $3::boolean AS shown) AS flag
     CROSS JOIN LATERAL (
-        SELECT page.id, room.id AS room, page.seq, page.sender, page.kind,
+        -- In the order of a new message in the log: archiving it then changes no page's ETag.
+        SELECT page.id, room.id AS room, page.sender, page.kind,
                CASE WHEN shown THEN page.content END AS content,
                CASE WHEN shown AND page.metadata IS NOT NULL
                     THEN page.metadata ELSE '{}' END AS metadata,
@@ -59,8 +60,8 @@ WITH room AS (
                     THEN page.attachments ELSE '[]' END AS attachments,
                CASE WHEN shown AND page.mentions IS NOT NULL
                     THEN page.mentions ELSE '{}' END AS mentions,
-               page.reply_to, page.reply_count, page.forwarded_from, page.client_id,
-               {{created_at}} AS created_at, {{edited_at}} AS edited_at,
+               page.reply_to, page.forwarded_from, page.client_id, page.seq,
+               {{created_at}} AS created_at, page.reply_count, {{edited_at}} AS edited_at,
                {{deleted_at}} AS deleted_at, page.deleted_by,
                CASE WHEN page.deleted_at IS NULL AND reacted.reactions IS NOT NULL
                     THEN reacted.reactions ELSE '{}' END AS reactions

@@ -14,6 +14,7 @@ from contextlib import asynccontextmanager
 
 import hiredis
 import trio
+from redis.exceptions import RedisError
 
 from config.limits import CONNECT_TIMEOUT, REDIS_RECEIVE_BYTES
 from storage.errors import StorageUnavailable
@@ -134,7 +135,10 @@ async def open_blocking(
     try:
         commands = handshake_commands(address, name)
         replies = await connection.pipeline_packed(commands, connect_timeout)
-        check_handshake(address, replies)
+        try:
+            check_handshake(address, replies)
+        except RedisError as error:
+            raise explain_failure(address, error) from error
         yield connection
     finally:
         connection.close()

@@ -35,6 +35,6 @@ def store_limits(settings: Settings) -> StoreLimits:
         backlog_bytes=limits.ARCHIVE_BACKLOG_BYTES // settings.room_partitions,
         inbox_max=limits.INBOX_LENGTH_MAX,
         resume_events=limits.RESUME_EVENTS_MAX,
-        resume_bytes=min(limits.RESUME_BYTES_MAX, settings.send_queue_bytes // 2),
+        resume_bytes=limits.RESUME_BYTES_MAX,
         quiet_users=settings.quiet_room_users,
     )

@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple, cast
 
-from config.limits import INBOX_READ_BYTES
-from storage.redis.blocking import BlockingConnection
 from storage.redis.client import RedisClient
 from storage.redis.keys import (
     INBOX_PREFIX,
@@ -22,9 +20,6 @@ from storage.redis.keys import (
 from storage.redis.limits import StoreLimits
 from storage.redis.lives import Lives
 from storage.redis.script_loader import ScriptSet, run_script
-
-INBOX_READ_COUNT = 512
-"""Entries one inbox read takes: enough to join sends under load, few enough for one turn."""
 
 REAP_ROOMS = 100
 """Rooms one `reap` call cleans: some milliseconds of Redis."""
@@ -110,19 +105,25 @@ class NodeStore:
         )
 
     async def presence(self, key: str, node: str, user: str, connections: int, gen: int) -> None:
-        """The node has this many connections of the user in the room (absolute; 0: grace)."""
+        """The node has this many connections of the user in the room (absolute; 0: grace).
+
+        Without an inbox nothing is taken but a zero: the next name says everything again.
+        """
         keys = self._keys.room(key)
         await run_script(
             self._client,
             self._scripts["presence"],
-            (keys.presence,),
-            (node, user, connections, gen),
+            (keys.presence, inbox_key(node), rooms_of_key(node)),
+            (key, node, user, connections, gen, keys.tag),
         )
 
-    async def leave_due(self, key: str, node: str, user: str, grace_ms: int) -> None:
-        """A grace of the user on this node is over (only the newest absence counts)."""
+    async def leave_due(self, key: str, node: str, user: str, grace_ms: int) -> int:
+        """A grace of the user on this node is over; milliseconds that are left of it, else 0.
+
+        Only the newest absence counts, by the clock of Redis.
+        """
         keys = self._keys.room(key)
-        await run_script(
+        reply = await run_script(
             self._client,
             self._scripts["leave_due"],
             (keys.presence, keys.nodes, keys.room),
@@ -136,6 +137,7 @@ class NodeStore:
                 grace_ms,
             ),
         )
+        return cast("int", reply)
 
     async def drain_node(self, node: str, linger_ms: int) -> None:
         """End the inbox; the presence stays until `linger_ms` from now."""
@@ -203,34 +205,3 @@ class NodeStore:
                 (self._keys.floors(partition),),
                 (ttl_ms, *arguments),
             )
-
-
-def next_read_count(entries: Sequence[bytes]) -> int:
-    """How many entries to ask for next, so that a read brings about `INBOX_READ_BYTES`."""
-    size_bytes = sum(map(len, entries)) // len(entries) if entries else 1
-    return max(1, min(INBOX_READ_COUNT, INBOX_READ_BYTES // max(1, size_bytes)))
-
-
-async def read_inbox(
-    connection: BlockingConnection,
-    node: str,
-    cursor: str,
-    block_ms: int,
-    count: int = INBOX_READ_COUNT,
-) -> tuple[str, list[bytes]]:
-    """Wait for entries behind `cursor`; the new cursor and at most `count` entries in order.
-
-    What was read before is trimmed in the same write, so an inbox stays short; reading consumes
-    nothing, so a cut connection is simply read again from the same cursor.
-    """
-    key = inbox_key(node)
-    trim = ("XTRIM", key, "MINID", "~", cursor)
-    read = ("XREAD", "COUNT", count, "BLOCK", block_ms, "STREAMS", key, cursor)
-    replies = await connection.pipeline((trim, read))
-    reply = replies[1]
-    if isinstance(reply, Exception):
-        raise reply
-    if not reply:
-        return cursor, []
-    entries = cast("list[Any]", reply)[0][1]
-    return entries[-1][0].decode(), [fields[1] for _id, fields in entries]

@@ -40,7 +40,10 @@ class LifeInDoubt(StorageUnavailable):
 
 # Returned by a reader as long as a reply is incomplete; no reply is ever this object.
 INCOMPLETE: Final = object()
-_DOUBTFUL: Final = frozenset({"READONLY", "LOADING", "MASTERDOWN", "CLUSTERDOWN", "MOVED"})
+# UNBLOCKED: what a blocked XREAD is told when its server becomes a replica.
+_DOUBTFUL: Final = frozenset(
+    {"READONLY", "LOADING", "MASTERDOWN", "CLUSTERDOWN", "MOVED", "UNBLOCKED"}
+)
 # Refused before the first write, and the server itself is as it was.
 _CANNOT_NOW: Final = frozenset({"ASK", "BUSY", "MISCONF", "NOREPLICAS", "OOM", "TRYAGAIN"})
 _REDIS_ERRORS: Final[Mapping[str, type[RedisError]]] = {

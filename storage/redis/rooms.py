@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, cast
 
+from config.limits import LAG_EVENTS_MAX
 from storage.redis.entries import NOBODY
 from storage.redis.keys import INBOX_PREFIX, RoomKeys, inbox_key, rooms_of_key
 from storage.redis.outcomes import (
@@ -20,7 +21,6 @@ from storage.redis.outcomes import (
     Snapshot,
     parse_append,
 )
-from storage.redis.room_log import UNARCHIVED_CHUNK
 from storage.redis.script_loader import pack_evalsha, run_script
 from storage.redis.seeding import SeedStore
 
@@ -137,7 +137,7 @@ class RoomStore(SeedStore):
                 limits.quiet_users,
                 INBOX_PREFIX,
                 limits.inbox_max,
-                UNARCHIVED_CHUNK,
+                LAG_EVENTS_MAX,
             ),
         )
         values = cast("list[Any]", reply)

@@ -64,7 +64,6 @@ class SeedStore(RoomLog):
                 int(deleted),
                 self.limits.log_ttl_ms,
                 keys.sent_prefix,
-                self.limits.window_ms,
                 *flat,
             ),
         )

@@ -136,6 +136,18 @@ async def test_pages_are_the_same_before_during_and_after_archiving(api, alice):
     assert await everything(alice) == before
 
 
+async def test_archiving_changes_no_etag(api, alice):
+    attachments = [{"url": "https://x.example", "metadata": {"z": 1, "a": [1.5, None]}}]
+    await alice.post("r", 'ü/"\n\x1f<&>\u2028', metadata={"b": 1, "a": {}}, attachments=attachments)
+    await alice.post("r", "re", reply_to=1, client_id="c", mentions=["alice"])
+    before = await alice.send("GET", "/v1/rooms/r/messages")
+    await api.archive("r")
+    assert await api.log("r") == []
+    after = await alice.send("GET", "/v1/rooms/r/messages")
+    assert after.body == before.body
+    assert after.headers["etag"] == before.headers["etag"]
+
+
 async def test_changes_of_archived_messages_show_before_they_are_archived(api, alice):
     await make_a_story(api, alice)
     await api.archive("r")

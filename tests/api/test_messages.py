@@ -62,6 +62,9 @@ async def test_who_writes(api, alice):
     for_bob = await api.post("r", "for bob", user_id="bob")
     assert for_bob["sender"] == "bob"
     path = "/v1/rooms/r/messages"
+    nowhere = path.replace("/r/", "/nowhere/")
+    refused = await alice.refused("POST", nowhere, {"content": "x", "kind": "system"})
+    assert refused == (404, "room_not_found"), "that the room is not seen comes first"
     assert await alice.refused("POST", path, {"content": "x", "kind": "system"}) == (
         403,
         "forbidden",

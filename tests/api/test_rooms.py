@@ -186,6 +186,12 @@ async def test_a_room_of_others_is_answered_exactly_like_a_missing_one(api):
         assert kept == {name for name in missing.headers if name not in ("date",)}
 
 
+async def test_a_token_lists_for_its_own_user_only(api):
+    alice = api.as_user("alice")
+    assert await alice.refused("GET", "/v1/rooms?user_id=bob") == (403, "forbidden")
+    assert (await alice.ok("GET", "/v1/rooms?user_id=alice"))["total"] == 0
+
+
 async def test_a_key_acting_for_an_outsider_is_told_so(api):
     await api.ok("POST", "/v1/rooms", {"id": "secret", "members": ["alice"]})
     path = "/v1/rooms/secret?user_id=mallory"
@@ -199,7 +205,7 @@ async def test_capabilities_of_a_token_open_a_room(api):
     await guest.ok("GET", "/v1/rooms/secret")
     assert await guest.refused("POST", "/v1/rooms/secret/messages", {"content": "x"}) == (
         403,
-        "not_a_member",
+        "forbidden",
     )
     writer = api.as_user("writer", rooms={"secret": ["publish"]})
     await writer.post("secret", "hello")

@@ -71,7 +71,7 @@ def test_idle_measures_memory(floor: Target):
     users = [f"user{number}" for number in range(150)]
     outcome = run_idle(floor, ["room"] * 150, users, IdleOptions(connections=150, seconds=0.1))
     assert outcome.details["connections"] == 150
-    assert 0 <= outcome.details["kib_connected"] < 100
+    assert -10 < outcome.details["kib_connected"] < 100  # what the crowd freed may be given back
 
 
 @pytest.mark.parametrize("fault", FAULTS)

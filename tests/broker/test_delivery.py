@@ -132,3 +132,22 @@ def test_large_events_are_not_joined_beyond_what_a_client_may_owe(setup: Setup) 
     assert alice.offsets == list(range(1, 21))
     assert alice.largest_send <= limits.JOINED_BYTES_MAX + len(data) + 500
     assert alice.sends < 20
+
+
+def test_a_live_subscription_that_a_failed_repeat_has_cost_is_told(setup: Setup) -> None:
+    """Its events were held meanwhile, and they were too many or their inbox was lost."""
+    alice = setup.subscribe("alice")
+    room, hold = setup.hub.begin("p/room", alice, needs_member=True)
+    room.spoil_holds()
+    setup.hub.abandon(room, alice, hold)
+    assert alice.ended == [("p/room", "resync")]
+    assert not setup.hub.rooms
+
+
+def test_a_subscribe_that_fails_is_not_told_of_an_end(setup: Setup) -> None:
+    alice = FakeSubscriber("alice")
+    room, hold = setup.hub.begin("p/room", alice, needs_member=True)
+    room.spoil_holds()
+    setup.hub.abandon(room, alice, hold)
+    assert alice.ended == []
+    assert not setup.hub.rooms

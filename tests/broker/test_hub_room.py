@@ -4,7 +4,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from broker.hub_room import Hold, HubRoom
+from broker.hold import Hold
+from broker.hub_room import HubRoom
 from broker.protocol.events import TimeTexts
 from config import limits
 from tests.broker.hubs import EPOCH, KEYS, FakeSubscriber, entry

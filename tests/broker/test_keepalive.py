@@ -37,7 +37,9 @@ class Peer:
 
 
 def watched(count: int = 1) -> tuple[Keepalive, list[Peer]]:
-    keepalive = Keepalive(ping_interval=25.0, pong_timeout=8.0, close_timeout=2.0)
+    keepalive = Keepalive(
+        ping_interval=25.0, pong_timeout=8.0, close_timeout=2.0, slow_close_timeout=10.0
+    )
     peers = [Peer() for _ in range(count)]
     for peer in peers:
         peer.keepalive = keepalive
@@ -144,6 +146,16 @@ def test_a_closing_outbox_is_ended_in_time():
     assert peer.ended is None
     run_to(keepalive, 8.5)
     assert peer.ended == (None, "")
+
+
+def test_a_slow_consumer_has_more_time_to_close():
+    keepalive, [slow, quick] = watched(2)
+    keepalive.watch_closing(slow, is_slow=True)
+    keepalive.watch_closing(quick)
+    run_to(keepalive, 9.0)
+    assert (slow.ended, quick.ended) == (None, (None, ""))
+    run_to(keepalive, 11.5)
+    assert slow.ended == (None, "")
 
 
 async def test_a_client_that_vanishes_without_fin_is_lost():

@@ -33,7 +33,7 @@ class Context:
         self.writers += 1
         self._nursery.start_soon(run)
 
-    def watch_closing(self, outbox: Closing) -> None:
+    def watch_closing(self, outbox: Closing, *, is_slow: bool = False) -> None:
         self.closing.append(outbox)
 
     def count_slow_consumer(self) -> None:

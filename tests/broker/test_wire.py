@@ -292,7 +292,7 @@ async def test_an_application_that_fails_to_open_is_told_nothing_more():
 async def test_a_client_that_never_reads_is_closed_and_harms_nobody():
     application = RecordingApplication()
     async with (
-        serve(application, send_queue_bytes=200_000, close_timeout=0.3) as listener,
+        serve(application, send_queue_bytes=200_000, slow_close_timeout=0.3) as listener,
         connect(listener) as good,
         connect(listener),
     ):

@@ -109,7 +109,7 @@ async def test_a_promoted_replica_that_lost_writes(
     private_redis: RedisServer, replica: RedisServer, database_url, archived
 ):
     """A8, B1, B2 (test 11): A, B and a third process reconnect at different times; PostgreSQL is
-    behind what was kept (3) or ahead of it (8). B's cursor lies above every id of the new master."""
+    behind what was kept (3) or ahead of it (8). B's cursor is above every id of the new master."""
     async with (
         open_proxy(private_redis.port) as link,
         open_proxy(private_redis.port) as way_a,
@@ -118,9 +118,7 @@ async def test_a_promoted_replica_that_lost_writes(
     ):
         replicate(replica, link.port)
         await wait_linked(replica)
-        url_a, url_b, url_c = (
-            way.replace_port(private_redis.url) for way in (way_a, way_b, way_c)
-        )
+        url_a, url_b, url_c = (way.replace_port(private_redis.url) for way in (way_a, way_b, way_c))
         async with (
             open_storage(url_c, database_url) as third,
             open_broker(url_a, database_url) as broker_a,
@@ -153,8 +151,9 @@ async def test_a_promoted_replica_that_lost_writes(
             await bob.resume(ROOM)
             attempts.append(await say(alice, "for both"))
             await bob.wait(lambda: "for both" in contents(bob.messages(ROOM)), what="delivery")
+            number = third.store.client.connection_number
             await repoint(way_c, replica)
-            await wait_until(lambda: third.store.client.is_connected)
+            await wait_until(lambda: third.store.client.connection_number > number)
             await third.append(ROOM, message(ROOM, "third", client_id="third"))
             attempts.append(Attempt(ROOM, "alice", "third", "unknown"))
             await bob.wait(lambda: "third" in contents(bob.messages(ROOM)), what="delivery")

@@ -92,20 +92,18 @@ class Round:
             lambda: all(talker.is_quiet for talker in self.talkers),
             deadline=30, what="all answered",
         )  # fmt: skip
-        for room in self.rooms:
-            inside = [talker for talker in self.talkers if talker.room == room]
-            said = {
-                attempt.place.message_id
-                for talker in inside
-                for attempt in talker.answered
-                if attempt.place is not None
-            }
-            await wait_until(
-                lambda said=said, inside=inside: all(said <= talker.ids for talker in inside),
-                deadline=30, what="all delivered",
-            )  # fmt: skip
+        await wait_until(self._is_all_delivered, deadline=30, what="all delivered")
         for talker in self.talkers:
             talker.is_leaving = True
+
+    def _is_all_delivered(self) -> bool:
+        return all(
+            attempt.place is not None and attempt.place.message_id in receiver.ids
+            for sender in self.talkers
+            for receiver in self.talkers
+            if receiver.room == sender.room
+            for attempt in sender.answered
+        )
 
     async def check(self) -> None:
         await self.system.wait_archived()
@@ -154,9 +152,7 @@ async def run_rounds(
 
 
 async def test_a_kill_loses_nothing(processes, redis_server, database_url):
-    await run_rounds(
-        processes, redis_server, database_url, seed=random.randrange(2**32), count=1
-    )
+    await run_rounds(processes, redis_server, database_url, seed=random.randrange(2**32), count=1)
 
 
 @pytest.mark.slow

@@ -126,9 +126,7 @@ async def publish_past(broker: LocalBroker, content: str) -> None:
 # --- 5: a broker that was stopped for longer than its lease ---------------------------------------
 
 
-async def test_a_broker_that_was_stopped_delivers_or_says_so(
-    processes, redis_server, database_url
-):
+async def test_a_broker_that_was_stopped_delivers_or_says_so(processes, redis_server, database_url):
     """A4, B6 (test 5): SIGSTOP beyond the lease; one room gets one event meanwhile and none after.
 
     The other node reaps it. When it goes on it takes a new name, and the client hears within 10 s.

@@ -43,9 +43,7 @@ async def whole_history(storage: Storage) -> list[int]:
 async def resume(storage: Storage, offset: int) -> Snapshot:
     epoch = (await storage.hash_of(ROOM))["epoch"]
     registration = Registration(NODE, 1, "/", 0, 2**53 - 1, -1)
-    outcome = await storage.store.rooms.subscribe(
-        key_of(ROOM), registration, Resume(epoch, offset)
-    )
+    outcome = await storage.store.rooms.subscribe(key_of(ROOM), registration, Resume(epoch, offset))
     assert isinstance(outcome, Snapshot)
     return outcome
 
@@ -54,7 +52,6 @@ def offsets(snapshot: Snapshot) -> list[int]:
     return [int(raw.split(b" ")[1]) for raw in snapshot.tail]
 
 
-@pytest.mark.slow
 async def test_no_hole_while_postgresql_is_away_and_returns(
     redis_url, private_postgres: PostgresServer
 ):

@@ -1,7 +1,7 @@
 """Bad frames, each with the one answer it must get; the connection goes on."""
 
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from typing import Any
 
 import pytest
@@ -17,10 +17,28 @@ ROOM = "ROOM"
 """Stands for the room that the user is a member of."""
 
 TOO_LONG = "x" * 129
-EMPTY_SINCE = {"epoch": "", "offset": 1}
+
+
+ANYTHING_ELSE: list[Any] = ["x", [], 5, True]
+BAD_ROOMS: list[Any] = [
+    5, [], {}, True, "", ".", "..", "a/b", "a b", "ü", "a\n", "user:alice", "user:",
+    "default/general", TOO_LONG, "a@b", "a|b",
+]  # fmt: skip
+BAD_URLS = [
+    "", "a", "/a", "//example.com/a", "javascript:alert(1)", "JavaScript:x", "data:text/html,x",
+    "vbscript:x", "java\nscript:x", "https://", "http:a",
+]  # fmt: skip
+BAD_SINCE: list[Any] = [
+    5, "x", [], {}, {"epoch": "e"}, {"offset": 1}, {"epoch": "", "offset": 1},
+    {"epoch": "e", "offset": -1}, {"epoch": "e", "offset": "1"}, {"epoch": "e", "offset": 1.5},
+    {"epoch": 5, "offset": 1}, {"epoch": "x" * 65, "offset": 1}, {"epoch": "e", "offset": 2**63},
+]  # fmt: skip
+NO_SEQS: list[Any] = [-1, "5", 1.5, 2**63]
+NO_COUNTS: list[Any] = [-1, 101, "5", 1.5]
 
 
 def publish(code: str, field: str | None, **fields: Any) -> Row:
+    """A publish that is well but for these fields; one given as `...` is left out."""
     given = {"room": ROOM, "content": "text"} | fields
     return (
         "publish",
@@ -28,6 +46,17 @@ def publish(code: str, field: str | None, **fields: Any) -> Row:
         code,
         field,
     )
+
+
+def publish_each(code: str, field: str, values: Iterable[Any]) -> list[Row]:
+    """A publish for each bad value of the field."""
+    return [publish(code, field, **{field: value}) for value in values]
+
+
+def each(type_: str, field: str, values: Iterable[Any], code: str = "bad_request") -> list[Row]:
+    """A command of another type for each bad value of the field."""
+    room = {} if field == "token" else {"room": ROOM}
+    return [(type_, room | {field: value}, code, field) for value in values]
 
 
 def nested(depth: int) -> Any:
@@ -48,98 +77,63 @@ ROWS: list[Row] = [
     ("", {}, "unknown_type", "type"),
     # Rooms.
     publish("bad_request", "room", room=...),
-    *(
-        publish("bad_request", "room", room=room)
-        for room in (5, [], {}, True, "", ".", "..", "a/b", "a b", "ü", "a\n", "user:alice",
-                     "user:", "default/general", TOO_LONG, "a@b", "a|b")
-    ),
+    *publish_each("bad_request", "room", BAD_ROOMS),
     publish("room_not_found", None, room="x" * 128),
-    publish("room_not_found", None, room="...", content="text"),
-    *(
-        (type_, {"room": room}, "bad_request", "room")
-        for type_ in ("subscribe", "unsubscribe", "history")
-        for room in (5, "a/b", TOO_LONG)
-    ),
-    *((type_, {}, "bad_request", "room") for type_ in ("subscribe", "unsubscribe", "history")),
+    publish("room_not_found", None, room="..."),
+    *each("subscribe", "room", BAD_ROOMS),
+    *each("unsubscribe", "room", BAD_ROOMS),
+    *each("history", "room", BAD_ROOMS),
+    ("subscribe", {}, "bad_request", "room"),
+    ("unsubscribe", {}, "bad_request", "room"),
+    ("history", {}, "bad_request", "room"),
     # Content.
     publish("bad_request", "content", content=...),
-    publish("bad_request", "content", content=""),
     publish("bad_request", "content", content="", attachments=[]),
-    publish("bad_request", "content", content=5),
-    publish("bad_request", "content", content=["text"]),
-    publish("bad_request", "content", content="a\x00b"),
-    publish("bad_request", "content", content="\ud800"),
-    publish("too_large", "content", content="x" * 32_769),
-    publish("too_large", "content", content="ü" * 16_385),
+    *publish_each("bad_request", "content", ["", 5, ["text"], "a\x00b", "\ud800"]),
+    *publish_each("too_large", "content", ["x" * 32_769, "ü" * 16_385]),
     # The first that applies: form before size, size before the room.
     publish("bad_request", "kind", content="x" * 32_769, kind="Text"),
     publish("too_large", "content", content="x" * 32_769, room="nowhere"),
     publish("bad_request", "client_id", client_id="", room="nowhere"),
     # Kind.
-    *(publish("bad_request", "kind", kind=kind) for kind in ("", "Text", "a b", "x" * 33, 5, "ü")),
+    *publish_each("bad_request", "kind", ["", "Text", "a b", "x" * 33, 5, "ü"]),
     publish("forbidden", "kind", kind="system"),
     # Metadata.
-    *(publish("bad_request", "metadata", metadata=value) for value in ("x", [], 5, True)),
-    publish("bad_request", "metadata", metadata={"a": float("nan")}),
-    publish("bad_request", "metadata", metadata={"a": float("inf")}),
-    publish("bad_request", "metadata", metadata={"a": [{"b": "\x00"}]}),
-    publish("bad_request", "metadata", metadata={"a\x00": 1}),
-    publish("bad_request", "metadata", metadata={"a": "\udfff"}),
-    publish("bad_request", "metadata", metadata=nested(33)),
-    publish("bad_request", "metadata", metadata={"a": 2**63}),
+    *publish_each("bad_request", "metadata", ANYTHING_ELSE),
+    *publish_each("bad_request", "metadata", [{"a": float("nan")}, {"a": float("inf")}]),
+    *publish_each("bad_request", "metadata", [{"a": [{"b": "\x00"}]}, {"a\x00": 1}]),
+    *publish_each("bad_request", "metadata", [{"a": "\udfff"}, nested(33), {"a": 2**63}]),
     publish("too_large", "metadata", metadata={"a": "x" * 8_192}),
     # Mentions.
-    publish("bad_request", "mentions", mentions="bob"),
-    publish("bad_request", "mentions", mentions=[5]),
-    publish("bad_request", "mentions", mentions=["a b"]),
-    publish("bad_request", "mentions", mentions=[f"u{n}" for n in range(21)]),
+    *publish_each("bad_request", "mentions", ["bob", [5], ["a b"], [f"u{n}" for n in range(21)]]),
     # Attachments.
-    publish("bad_request", "attachments", attachments="x"),
-    publish("bad_request", "attachments", attachments=[{}]),
-    publish("bad_request", "attachments", attachments=[{"url": 5}]),
-    *(
-        publish("bad_request", "attachments", attachments=[{"url": url}])
-        for url in ("", "a", "/a", "//example.com/a", "javascript:alert(1)", "JavaScript:x",
-                    "data:text/html,x", "vbscript:x", "java\nscript:x", "https://", "http:a")
-    ),
+    *publish_each("bad_request", "attachments", ["x", [{}], [{"url": 5}]]),
+    *publish_each("bad_request", "attachments", [[{"url": url}] for url in BAD_URLS]),
     publish("bad_request", "attachments", attachments=[attachment(size=-1)]),
     publish("bad_request", "attachments", attachments=[attachment(name="x" * 257)]),
     publish("too_large", "attachments", attachments=[attachment(metadata={"a": "x" * 4_096})]),
     publish("too_large", "attachments", attachments=[attachment()] * 17),
     # What is answered.
-    *(publish("bad_request", "reply_to", reply_to=value) for value in ("1", 1.5, [], True, 2**63)),
-    *(publish("message_not_found", "reply_to", reply_to=value) for value in (-1, 0, 999, 2**53)),
+    *publish_each("bad_request", "reply_to", ["1", 1.5, [], True, 2**63]),
+    *publish_each("message_not_found", "reply_to", [-1, 0, 999, 2**53]),
     # The idempotency key.
-    *(publish("bad_request", "client_id", client_id=value) for value in ("", "x" * 65, 5)),
-    publish("bad_request", "client_id", client_id="a\x00"),
+    *publish_each("bad_request", "client_id", ["", "x" * 65, 5, "a\x00"]),
     # Subscribing.
-    *(
-        ("subscribe", {"room": ROOM, "since": since}, "bad_request", "since")
-        for since in (5, "x", [], {}, {"epoch": "e"}, {"offset": 1}, EMPTY_SINCE,
-                      {"epoch": "e", "offset": -1}, {"epoch": "e", "offset": "1"},
-                      {"epoch": "e", "offset": 1.5}, {"epoch": 5, "offset": 1},
-                      {"epoch": "x" * 65, "offset": 1}, {"epoch": "e", "offset": 2**63})
-    ),
-    *(
-        ("subscribe", {"room": ROOM, "history": count}, "bad_request", "history")
-        for count in (-1, 101, "5", 1.5, [])
-    ),
+    *each("subscribe", "since", BAD_SINCE),
+    *each("subscribe", "history", NO_COUNTS),
     # Pages.
-    *(
-        ("history", {"room": ROOM, "limit": limit}, "bad_request", "limit")
-        for limit in (0, -1, 101, "5", 1.5)
-    ),
-    *(
-        ("history", {"room": ROOM, name: value}, "bad_request", name)
-        for name in ("before", "after")
-        for value in (-1, "5", 1.5, 2**63)
-    ),
+    *each("history", "limit", [0, *NO_COUNTS]),
+    *each("history", "before", NO_SEQS),
+    *each("history", "after", NO_SEQS),
     ("history", {"room": ROOM, "before": 5, "after": 5}, "bad_request", "after"),
     # Tokens.
-    *((type_, {}, "bad_request", "token") for type_ in ("auth", "refresh")),
-    *((type_, {"token": 5}, "bad_request", "token") for type_ in ("auth", "refresh")),
-    *((type_, {"token": "x.y.z"}, "unauthenticated", "token") for type_ in ("auth", "refresh")),
-]  # fmt: skip
+    ("auth", {}, "bad_request", "token"),
+    ("refresh", {}, "bad_request", "token"),
+    *each("auth", "token", [5, [], True]),
+    *each("refresh", "token", [5, [], True]),
+    *each("auth", "token", ["", "x.y.z"], "unauthenticated"),
+    *each("refresh", "token", ["", "x.y.z"], "unauthenticated"),
+]
 
 NO_OBJECTS = [
     "", " ", "hello", "{", "}", '{"type":"ping"', '{"type":"ping"}x', "{'type':'ping'}", "\x00",
@@ -210,7 +204,8 @@ async def test_without_an_id_only_failures_are_answered(socket: RawSocket, room:
     check_error(answer, None, "room_not_found", None)
     check_error(await ask(socket, {"type": "nonsense"}), None, "unknown_type", "type")
     check_error(await ask(socket, {}), None, "bad_request", "type")
-    for type_ in (5, None, [], {}):
+    no_types: list[Any] = [5, None, [], {}]
+    for type_ in no_types:
         check_error(await ask(socket, {"type": type_}), None, "bad_request", "type")
     await check_alive(socket)
 

@@ -118,3 +118,12 @@ async def test_refusals_are_counted_up_to_the_thousandth(
         assert json.loads(await socket.ask({"type": "ping", "id": 1}))["type"] == "reply"
         assert json.loads(await socket.ask({"type": "nonsense"}))["code"] == "unknown_type"
         assert (await socket.wait_closed())[0] == 4529
+
+
+async def test_refusals_before_authentication_count_too(shared: Deployment) -> None:
+    async with open_raw_socket(shared.brokers[0].url) as socket:
+        for _ in range(1000):
+            await socket.send({"type": "ping"})
+        answers = [json.loads(await socket.receive()) for _ in range(1000)]
+        assert {answer["code"] for answer in answers} == {"unauthenticated"}
+        assert (await socket.wait_closed())[0] == 4529

@@ -5,6 +5,8 @@ What was answered but not archived is lost with Redis; its numbers are not given
 
 from collections import defaultdict
 from contextlib import AsyncExitStack
+from functools import partial
+from typing import Any
 
 import pytest
 import trio
@@ -28,11 +30,18 @@ async def wait_resync(client: ChatClient, room: str = "room") -> None:
 
 
 async def test_the_next_publish_works_and_everybody_is_told(start: Start) -> None:
+    """In a quiet room, too, where no publish is the sign."""
     system = await start()
-    await system.create_room("room", "alice", "bob")
-    async with system.connect("alice", 0) as alice, system.connect("bob", 1) as bob:
+    for room in ("room", "quiet"):
+        await system.create_room(room, "alice", "bob")
+    async with (
+        system.connect("alice", 0) as alice,
+        system.connect("bob", 1) as bob,
+        system.connect("bob", 1) as listener,
+    ):
         old = await alice.subscribe("room")
         await bob.subscribe("room")
+        await listener.subscribe("quiet")
         for number in range(5):
             await alice.publish("room", f"before {number}")
         await bob.wait_messages("room", 5)
@@ -57,69 +66,59 @@ async def test_the_next_publish_works_and_everybody_is_told(start: Start) -> Non
             assert client.messages("room")[-1]["content"] == "on"
         history = (await bob.call("history", room="room"))["messages"]
         assert seqs(history) == list(range(1, 8))
-        online = (await alice.subscribe("room"))["members_online"]
-        assert online == 2
+        assert (await bob.resume("room"))["members_online"] == 2
+        await wait_resync(listener, "quiet")
+        assert (await listener.resume("quiet"))["reason"] == "epoch"
+        await alice.publish("quiet", "first")
+        await listener.wait_messages("quiet", 1)
     assert await system.whole_history("room") == history
     await system.check_rooms()
 
 
-@pytest.mark.parametrize("way", ["socket", "rest"])
-async def test_numbers_that_only_another_node_saw_are_not_given_again(
-    start: Start, way: str
-) -> None:
-    """The publisher's process holds no subscription; the other node knows how far it got."""
+async def test_lost_numbers_are_not_given_again(start: Start) -> None:
+    """What was lost is known to who was sent it and to who answered it, on whichever node.
+
+    The publisher's process holds no subscription, or it is the api, or nobody is subscribed at
+    all: `bob` is in the first two rooms, on the other node.
+    """
+    rooms = ["socket", "rest", "answered"]
     system = await start(archiver=False)
-    await system.create_room("room", "alice", "bob")
+    for room in rooms:
+        await system.create_room(room, "alice", "bob")
+    lost: dict[str, dict[str, Any]] = {}
+    sent: dict[str, dict[str, Any]] = {}
     async with system.connect("alice", 0) as alice, system.connect("bob", 1) as bob:
-        await bob.subscribe("room")
-        lost = [await alice.publish("room", f"lost {number}") for number in range(5)]
-        await bob.wait_messages("room", 5)
+        for room in rooms[:2]:
+            await bob.subscribe(room)
+        for number in range(5):
+            for room in rooms:
+                lost[room] = await alice.publish(room, f"lost {number}")
+        for room in rooms[:2]:
+            await bob.wait_messages(room, 5)
         system.redis.flush()
-        if way == "socket":
-            sent = await alice.publish("room", "after")
-        else:
-            sent = await system.post("room", "after", "alice")
-        assert sent["seq"] > lost[-1]["seq"]
-        assert sent["offset"] > lost[-1]["offset"]
-        await wait_resync(bob)
-        again = await bob.resume("room")
-        assert (again["recovered"], again["reason"]) == (False, "epoch")
+
+        async def publish_again(room: str) -> None:
+            if room == "rest":
+                sent[room] = await system.post(room, "after", "alice")
+            else:
+                client = alice if room == "socket" else bob
+                sent[room] = await client.publish(room, "after")
+
+        async with trio.open_nursery() as nursery:
+            for room in rooms:
+                nursery.start_soon(publish_again, room)
+        for room in rooms:
+            assert sent[room]["seq"] > lost[room]["seq"], room
+            assert sent[room]["offset"] > lost[room]["offset"], room
+        await bob.wait(lambda: len(bob.unsubscribed) == 2, deadline=RESYNC_DEADLINE)
+        for room in rooms[:2]:
+            again = await bob.resume(room)
+            assert (again["recovered"], again["reason"]) == (False, "epoch")
         system.archiver = await system.processes.start_archiver()
         await system.check_rooms()
-        history = (await bob.call("history", room="room"))["messages"]
-        assert [message["id"] for message in history] == [sent["message_id"]]
-
-
-async def test_numbers_that_were_only_answered_are_not_given_again(start: Start) -> None:
-    """Nobody is subscribed anywhere: what a node has answered counts too."""
-    system = await start(archiver=False)
-    await system.create_room("room", "alice", "bob")
-    async with system.connect("alice", 0) as alice, system.connect("bob", 1) as bob:
-        lost = [await alice.publish("room", f"lost {number}") for number in range(3)]
-        system.redis.flush()
-        sent = await bob.publish("room", "after")
-        assert sent["seq"] > lost[-1]["seq"]
-        assert sent["offset"] > lost[-1]["offset"]
-
-
-async def test_a_quiet_room_is_told_too(start: Start) -> None:
-    """No publish and no other sign: the heartbeat notices."""
-    system = await start(NODE_LEASE="3s", PRESENCE_GRACE="1s")
-    await system.create_room("room", "alice", "bob")
-    async with system.connect("alice", 0) as alice, system.connect("bob", 1) as bob:
-        await alice.subscribe("room")
-        await bob.subscribe("room")
-        await alice.publish("room", "before")
-        await bob.wait_messages("room", 1)
-        await system.wait_archived()
-        system.redis.flush()
-        for client in (alice, bob):
-            await wait_resync(client)
-            assert (await client.resume("room"))["reason"] == "epoch"
-        await alice.publish("room", "after")
-        await bob.wait_messages("room", 2)
-        assert seqs(bob.messages("room")) == [1, 2]
-    await system.check_rooms()
+        for room in rooms:
+            history = (await bob.call("history", room=room))["messages"]
+            assert [message["id"] for message in history] == [sent[room]["message_id"]]
 
 
 async def test_a_repeat_of_an_archived_message_is_known(start: Start) -> None:
@@ -210,7 +209,7 @@ async def test_no_number_repeats_under_load(start: Start) -> None:
                 await wait_rounds(chatters, 30)
                 system.redis.flush()
                 await wait_until(
-                    lambda n=flushes: all(len(c.client.unsubscribed) >= n for c in chatters),
+                    partial(all_told, chatters, flushes),
                     deadline=RESYNC_DEADLINE,
                     what="everybody told",
                 )
@@ -224,6 +223,10 @@ async def test_no_number_repeats_under_load(start: Start) -> None:
                 record.note(chatter.room, message["seq"], message["id"])
     await system.check_rooms()
     await check_history(system, record, tail)
+
+
+def all_told(chatters: list[Chatter], times: int) -> bool:
+    return all(len(chatter.client.unsubscribed) >= times for chatter in chatters)
 
 
 async def wait_rounds(chatters: list[Chatter], count: int) -> None:

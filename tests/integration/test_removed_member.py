@@ -2,13 +2,16 @@
 
 from collections.abc import Callable
 from contextlib import AsyncExitStack
+from functools import partial
 from typing import Any
 
 import pytest
 import trio
 
+from tests.integration.conftest import Start
 from tests.support.client import ChatClient, ChatError
 from tests.support.deployment import Deployment, room_path
+from tests.support.proxy import open_proxy
 from tests.support.waiting import wait_until
 
 Name = Callable[[str], str]
@@ -145,6 +148,10 @@ class Intruder:
                 self.refused_after += was_removed
 
 
+def all_refused(intruders: list[Intruder]) -> bool:
+    return all(intruder.refused_after >= 3 for intruder in intruders)
+
+
 @pytest.mark.parametrize("way", ["publish_on", "subscribe_on"])
 async def test_in_the_middle_of_it_on_both_nodes(shared: Deployment, name: Name, way: str) -> None:
     for turn in range(4):
@@ -166,7 +173,7 @@ async def test_in_the_middle_of_it_on_both_nodes(shared: Deployment, name: Name,
                 for intruder in intruders:
                     intruder.is_removed = True
                 await witness.publish(room, "alone")
-                await wait_until(lambda i=intruders: all(one.refused_after >= 3 for one in i))
+                await wait_until(partial(all_refused, intruders))
                 for intruder in intruders:
                     intruder.is_stopping = True
             removed = await witness.wait_event(room, "member.removed")
@@ -228,3 +235,40 @@ async def test_leaving_by_oneself(shared: Deployment, name: Name) -> None:
         assert removed.data == {"user": bob, "by": bob, "reason": "left"}
         await client.wait(lambda: client.unsubscribed)
         assert client.rooms[room].events[-1].event == "member.removed"
+
+
+async def test_on_the_way_to_redis_when_the_removal_was_answered(start: Start) -> None:
+    """The role was read before, the script runs after: the script is what refuses."""
+    system = await start(brokers=0)
+    async with open_proxy(system.redis.port) as proxy:
+        slow = proxy.replace_port(system.redis.url)
+        system.brokers.append(await system.processes.start_broker(REDIS_URL=slow))
+        for turn in range(4):
+            room = f"room{turn}"
+            await system.create_room(room, "alice", "bob")
+            async with system.connect("bob") as bob, system.connect("bob") as other:
+                await bob.publish(room, "before")
+                proxy.delay = 0.25
+                codes: list[str] = []
+                async with trio.open_nursery() as nursery:
+                    for client, type_, fields in (
+                        (bob, "publish", {"content": "too late"}),
+                        (other, "subscribe", {}),
+                    ):
+                        nursery.start_soon(keep_refusal, codes, client, type_, room, fields)
+                    # The frames are in when a later one has been answered.
+                    for client in (bob, other):
+                        await client.call("ping")
+                    assert (await system.remove_member(room, "bob")).status == 204
+                    assert codes == []
+                proxy.delay = 0.0
+                assert codes == ["room_not_found"] * 2
+            assert [m["content"] for m in await system.whole_history(room)] == ["before"]
+    await system.check_rooms()
+
+
+async def keep_refusal(
+    codes: list[str], client: ChatClient, type_: str, room: str, fields: dict[str, Any]
+) -> None:
+    code = await refusal(client, type_, room=room, **fields)
+    codes.append(code)

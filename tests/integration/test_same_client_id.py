@@ -6,9 +6,10 @@ from typing import Any
 import pytest
 import trio
 
+from storage.redis.keys import Keys, room_key
 from tests.integration.conftest import Start
 from tests.support.client import ChatClient, ChatError, ConnectionEnded
-from tests.support.deployment import Deployment, room_path, without
+from tests.support.deployment import PARTITIONS, PROJECT, Deployment, room_path, without
 from tests.support.tokens import make_token
 from tests.support.waiting import wait_until
 
@@ -84,9 +85,17 @@ async def test_rest_and_websocket_are_one_way_in(shared: Deployment, name: Name)
 
 
 async def test_a_client_id_belongs_to_its_sender_and_room(shared: Deployment, name: Name) -> None:
-    """Ids may hold colons: parts that are joined must not be taken for other parts."""
-    a, ab = name("a"), name("a") + ":b"
-    bc, c = "b:" + name("c"), name("c")
+    """Ids may hold colons: parts that are joined must not be taken for other parts.
+
+    Only rooms of one partition could be taken for each other.
+    """
+    partition = Keys(PARTITIONS).partition
+    a = next(
+        room
+        for room in (name(f"a{number}") for number in range(1000))
+        if partition(room_key(PROJECT, room)) == partition(room_key(PROJECT, f"{room}:b"))
+    )
+    ab, bc, c = f"{a}:b", "b:" + name("c"), name("c")
     await shared.create_room(a, bc, c)
     await shared.create_room(ab, bc, c)
     answers = []

@@ -246,7 +246,7 @@ async def test_capabilities_come_and_go_with_the_token(shared: Deployment, name:
         assert (await client.subscribe(visited))["role"] is None
         with pytest.raises(ChatError) as refused:
             await client.publish(visited, "no")
-        assert refused.value.code == "not_a_member"
+        assert refused.value.code == "forbidden"
         await client.call("refresh", token=make_token(alice, rooms={visited: ["publish"]}))
         await client.publish(visited, "yes")
         await client.wait_messages(visited, 1)
@@ -263,6 +263,38 @@ async def test_capabilities_come_and_go_with_the_token(shared: Deployment, name:
             await other.publish(mine, "seen")
         await client.wait_messages(mine, 1)
         assert len(client.messages(visited)) == 1
+
+
+async def test_revoked_tokens_end_their_connections(shared: Deployment, name: Name) -> None:
+    """On every node, within a second or so; a token made right afterwards is good."""
+    alice, bob = name("alice"), name("bob")
+    room = name("room")
+    await shared.create_room(room, alice, bob)
+    async with (
+        shared.connect(alice, 0) as here,
+        shared.connect(alice, 1) as there,
+        shared.connect(bob, 1) as other,
+    ):
+        old = make_token(alice)
+        await here.subscribe(room)
+        began = trio.current_time()
+        await shared.ok("DELETE", f"/v1/users/{alice}/tokens")
+        for client in (here, there):
+            assert await client.wait_ended() == 4403
+        assert trio.current_time() - began < 5
+        for broker in shared.brokers:
+            async with ChatClient.connect(broker.url, old, hello=False) as client:
+                assert await client.wait_ended() == 4403
+            without_iat = make_token(alice, iat=None)
+            async with ChatClient.connect(broker.url, without_iat, hello=False) as client:
+                assert await client.wait_ended() == 4403
+        fresh = await shared.ok("POST", f"/v1/users/{alice}/token", {})
+        async with ChatClient.connect(shared.brokers[1].url, fresh["token"]) as client:
+            await client.publish(room, "back")
+            with pytest.raises(ChatError) as refused:
+                await client.call("refresh", token=old)
+            assert refused.value.code == "unauthenticated"
+        assert not other.ended.is_set()
 
 
 @pytest.mark.slow

@@ -66,9 +66,11 @@ class Deployment:
     ) -> Response:
         """One REST request, by the project's key or as `user` with its token."""
         assert self.api is not None
-        credential = {"key": self.key} if user is None else {"token": make_token(user)}
-        url = self.api.base_url + path
-        return await request(method, url, body=body, **credential, **options)
+        if user is None:
+            options["key"] = self.key
+        else:
+            options["token"] = make_token(user)
+        return await request(method, self.api.base_url + path, body=body, **options)
 
     async def ok(self, method: str, path: str, body: Any = None, *, user: str | None = None) -> Any:
         """Send, expect success, return the JSON (None without a body)."""

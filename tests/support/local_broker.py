@@ -131,6 +131,8 @@ class LocalBroker:
         async def is_at_rest() -> bool:
             if hub.dirty_leaves or hub.dirty_presence:
                 return False
+            if not storage.store.client.is_connected:
+                return False
             for room in rooms:
                 held = hub.rooms.get(key_of(room))
                 if (self.node.name in await storage.nodes_of(key_of(room))) != (held is not None):

@@ -42,6 +42,7 @@ class RawSocket:
                 try:
                     await self._connection.get_message()
                 except trio_websocket.ConnectionClosed as closed:
+                    assert closed.reason is not None, "the connection was lost"
                     return closed.reason.code, closed.reason.reason or ""
 
 

@@ -69,9 +69,7 @@ class Storage:
 
     async def create_room(self, room: str, *members: str, kind: str = "group") -> int:
         """A room with its members; its pk."""
-        new = NewRoom(
-            id=room, kind=kind, founders=[(member, "member") for member in members]
-        )
+        new = NewRoom(id=room, kind=kind, founders=[(member, "member") for member in members])
         created = await create_room(self.db, PROJECT, new, create_users=True)
         assert created.outcome == "created", created
         return created.pk

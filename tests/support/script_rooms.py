@@ -37,7 +37,7 @@ class ScriptRooms:
     def with_limits(self, **changes: Any) -> "ScriptRooms":
         """The same with other limits, beyond what settings allow."""
         limits = replace(self.store.limits, **changes)
-        parts = {
+        parts: dict[str, Any] = {
             "keys": self.store.keys, "scripts": self.rooms._scripts, "lives": self.store.lives,
             "limits": limits,
         }  # fmt: skip
@@ -180,7 +180,7 @@ class ScriptRooms:
     async def state(self) -> dict[bytes, tuple[object, bool]]:
         """Everything in Redis, for comparing: key → (value, whether it expires)."""
         names: Any = await self.ask("KEYS", "*")
-        found = {}
+        found: dict[bytes, tuple[object, bool]] = {}
         for name in sorted(names):
             value, ttl = await self.client.pipeline([("DUMP", name), ("PTTL", name)])
             found[name] = (value, isinstance(ttl, int) and ttl > 0)

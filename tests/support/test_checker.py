@@ -21,8 +21,7 @@ def seen(number: int) -> Seen:
 def good() -> History:
     """Five messages, one sent twice after a lost answer; two clients, one of which resumed."""
     attempts = [
-        Attempt(ROOM, "alice", f"c{number}", "ok", place(number))
-        for number in range(1, COUNT + 1)
+        Attempt(ROOM, "alice", f"c{number}", "ok", place(number)) for number in range(1, COUNT + 1)
     ]
     attempts.insert(2, Attempt(ROOM, "alice", "c3", "unknown"))
     rows = [Row(ROOM, place(number), f"c{number}", "alice") for number in range(1, COUNT + 1)]

@@ -10,9 +10,10 @@ import pytest
 import trio
 import trio.testing
 
+from config.errors import ConfigError
 from config.settings import load_settings
 from tests.support.owners import read_pid, running_owner
-from workers.supervisor.banner import write_env_file
+from workers.supervisor.banner import clear_env_file, write_env_file
 from workers.supervisor.console import Console
 from workers.supervisor.demo import Demo
 from workers.supervisor.instance import FolderUnavailable, hold_folder
@@ -146,6 +147,16 @@ def test_addresses_can_be_typed(tmp_path: Path, host: str, shown: str) -> None:
     assert plan.broker_url.startswith(f"ws://{shown}:")
     assert plan.api_url.startswith(f"http://{shown}:")
     assert plan.own_variables["broker"]["HOST"] == host
+
+
+def test_an_env_file_that_can_not_be_is_told_before_anything_starts(tmp_path: Path) -> None:
+    for path in (tmp_path / "missing" / "up.env", tmp_path):
+        with pytest.raises(ConfigError, match=r"^--env-file: "):
+            clear_env_file(path)
+    stale = tmp_path / "up.env"
+    stale.write_text("old")
+    clear_env_file(stale)
+    assert not stale.exists()
 
 
 def test_the_env_file_is_private_and_complete(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import structlog
 import trio
 
 from config.limits import COMMAND_TIMEOUT, RECONNECT_DELAY_MAX
-from storage.errors import StorageUnavailable
+from storage.errors import StorageRefused, StorageUnavailable
 from storage.redis.archive import ArchiveStore
 from storage.redis.blocking import BlockingConnection, open_blocking
 from workers.archiver.archiver import Archiver
@@ -35,7 +35,7 @@ async def watch_archive(
             async with open_blocking(redis_url, name="parley-archiver-wait") as connection:
                 while True:
                     await _wait_once(connection, archiver, store, interval)
-        except StorageUnavailable as error:
+        except (StorageUnavailable, StorageRefused) as error:
             log.warning("waiting for entries was interrupted", reason=error.reason)
         except trio.TooSlowError:
             log.warning("waiting for entries was interrupted", reason="Redis does not answer")

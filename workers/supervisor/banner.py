@@ -1,9 +1,11 @@
 """What is told once everything is ready: the banner for people, the env file for programs."""
 
+import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from config.errors import ConfigError
 from workers.embedded.folder import write_private
 from workers.supervisor.demo import Demo
 from workers.supervisor.plan import Plan, working_directory_relative
@@ -54,6 +56,16 @@ def _connect_command(plan: Plan, token: str) -> str:
         else f"{working_directory_relative(sys.executable)} -m websockets"
     )
     return f'{command} "{plan.broker_url}?token={token}"'
+
+
+def clear_env_file(path: Path) -> None:
+    """Remove the file of another run, which must not mislead; ConfigError if none can be there."""
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise ConfigError("--env-file", f"can not write {path} ({error.strerror})") from None
+    if not (path.parent.is_dir() and os.access(path.parent, os.W_OK)):
+        raise ConfigError("--env-file", f"{path.parent} is no folder that can be written to")
 
 
 def write_env_file(path: Path, plan: Plan, demo: Demo, shared: Mapping[str, str]) -> None:

@@ -31,7 +31,7 @@ from storage.errors import StorageRefused, StorageUnavailable
 from storage.postgres.migrate import migrate
 from workers.embedded.folder import keep_secret
 from workers.embedded.guarded import StartError
-from workers.supervisor.banner import banner, write_env_file
+from workers.supervisor.banner import banner, clear_env_file, write_env_file
 from workers.supervisor.child import Child, ChildFailed, run_child
 from workers.supervisor.console import Console
 from workers.supervisor.demo import ensure_demo, ensure_key
@@ -71,7 +71,7 @@ def run_up(options: UpOptions) -> int:
         settings = load_settings()
         with _data_folder(options) as folder, hold_folder(folder) as was_killed:
             if options.env_file is not None:
-                options.env_file.unlink(missing_ok=True)  # that of another run must not mislead
+                clear_env_file(options.env_file)
             plan = make_plan(
                 settings,
                 broker_port=options.broker_port,

@@ -13,10 +13,13 @@ local room = redis.call('HMGET', KEYS[2], 'epoch', 'offset', 'seq', 'archived', 
 if room[1] ~= ARGV[1] then return {'COLD'} end
 if room[6] then return {'GONE'} end
 if tonumber(ARGV[5]) < tonumber(room[5]) then return {'STALE', room[5]} end
-local ms = now_ms()
+local ms_text = now_text()
+local ms = tonumber(ms_text)
 local digest = ARGV[8]
+local sent, sent_before
 if digest ~= '' then
-  local packed = find_sent(ARGV[14], digest, ms, tonumber(ARGV[15]))
+  sent, sent_before = sent_keys(ARGV[14], digest, ms)
+  local packed = find_sent(sent, sent_before, digest, ms, tonumber(ARGV[15]))
   if packed then return {'SENT', packed} end
 end
 if tonumber(ARGV[10]) > tonumber(room[3]) then return {'NOREF'} end
@@ -26,10 +29,10 @@ if redis.call('XLEN', KEYS[4]) >= tonumber(ARGV[16])
 end
 local step = tonumber(ARGV[6])
 local keys = {life = KEYS[1], room = KEYS[2], log = KEYS[3], archive = KEYS[4], reads = KEYS[6]}
-local offset, seq, entry = append(keys, room, tonumber(ARGV[11]), ARGV[3], ARGV[2], ARGV[4], 0, step, ARGV[7], ms)
-if step == 1 and ARGV[4] ~= '/' then redis.call('HSET', KEYS[6], ARGV[4], seq) end
-if digest ~= '' then
-  remember_sent(ARGV[14], digest, ARGV[9] .. ' ' .. seq .. ' ' .. offset .. ' ' .. ms, ms, tonumber(ARGV[15]))
+local offset, seq, entry = append(keys, room, tonumber(ARGV[11]), ARGV[3], ARGV[2], ARGV[4], '0', step, ARGV[7], ms_text)
+if step == 1 and ARGV[4] ~= '/' then redis.call('HSET', KEYS[6], ARGV[4], string.format('%d', seq)) end
+if sent then
+  remember_sent(sent, digest, string.format('%s %d %d %s', ARGV[9], seq, offset, ms_text))
 end
 deliver(KEYS[5], ARGV[12], tonumber(ARGV[13]), entry, ms)
 return {offset, seq, ms}

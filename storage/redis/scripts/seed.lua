@@ -2,7 +2,7 @@
 -- A room that is warm already in this life stays as it is. If Redis knows higher numbers than the
 -- seed was given, nothing is written and the caller asks PostgreSQL again.
 -- KEYS: life, room, log, reads
--- ARGV: life_id, offset, seq, archived, version, deleted, ttl_ms, sent_prefix, window_ms, then for each idempotency key: digest, packed, sent_ms...
+-- ARGV: life_id, offset, seq, archived, version, deleted, ttl_ms, sent_prefix, then for each idempotency key: digest, packed, sent_ms...
 -- RETURNS: 'OK' | 'FENCED' | 'AHEAD'
 -- include: life
 -- include: sent
@@ -24,7 +24,7 @@ if archived == offset then
   redis.call('PEXPIRE', KEYS[3], ARGV[7])
   redis.call('PEXPIRE', KEYS[4], ARGV[7])
 end
-for i = 10, #ARGV, 3 do
-  remember_sent(ARGV[8], ARGV[i], ARGV[i + 1], tonumber(ARGV[i + 2]), tonumber(ARGV[9]))
+for i = 9, #ARGV, 3 do
+  remember_sent(sent_keys(ARGV[8], ARGV[i], tonumber(ARGV[i + 2])), ARGV[i], ARGV[i + 1])
 end
 return 'OK'

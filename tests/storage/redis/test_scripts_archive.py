@@ -1,5 +1,7 @@
 """seed and archived: where a room's numbering begins, and what goes away after the commit."""
 
+from typing import Any
+
 import pytest
 
 from storage.errors import StorageUnavailable
@@ -131,7 +133,7 @@ async def test_repeating_an_acknowledgement_changes_nothing(rooms: ScriptRooms):
     archive = rooms.store.archive
     partition = rooms.keys().partition
     batch = await archive.read_batch(partition, 2)
-    call = {
+    call: dict[str, Any] = {
         "ids": [item.id for item in batch],
         "total_bytes": sum(len(item.raw) for item in batch),
         "rooms": [(R, 2)],

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from config.limits import LAG_EVENTS_MAX
 from storage.redis.keys import LEASES_KEY, inbox_key, rooms_of_key
 from storage.redis.outcomes import Refusal, Snapshot
 from tests.support.script_rooms import LEASE_MS, R, ScriptRooms, open_rooms
@@ -166,6 +167,9 @@ async def test_a_resume_that_is_impossible_says_why(rooms: ScriptRooms):
     assert (await resume(few, 3)).reason == "too_large", "too many bytes"
     await few.publish_some(1)
     assert (await resume(few, 0)).reason == "too_large", "too many events"
+    await few.archive(6)
+    await few.ask("XDEL", few.keys().log, "1-0")
+    assert (await resume(few, 0)).reason == "trimmed", "what is gone is no matter of size"
 
 
 @pytest.mark.parametrize("missing", [1, 49, 50, 51, 52, 101, 119, 120])
@@ -199,6 +203,27 @@ async def test_the_lag_behind_postgresql_is_given_for_the_unread_count(rooms: Sc
     snapshot = await rooms.subscribed(lag_from=2)
     assert [raw.split(b" ")[1] for raw in snapshot.lag] == [b"3", b"4"]
     assert snapshot.read_seq == 4, "alice has read what she wrote"
+
+
+async def test_the_lag_is_given_without_content_and_only_in_part(rooms: ScriptRooms):
+    """A11: while the archiver is behind, no subscribe may cost a whole backlog."""
+    await rooms.warm()
+    await rooms.open_node()
+    text = b'say ,"content": twice'.replace(b'"', b'\\"')
+    data = b'{"id":"m","kind":"text","content":"' + text + b'","metadata":{"content":1}}'
+    await rooms.publish(data=data)
+    await rooms.publish(event="message.deleted", step=0, data=b'{"seq":1,"by":"bob"}')
+    lag = (await rooms.subscribed(lag_from=0)).lag
+    assert [json.loads(raw.partition(b"\n")[2]) for raw in lag] == [
+        {"id": "m", "kind": "text"}, {"seq": 1, "by": "bob"},
+    ]  # fmt: skip
+    await rooms.publish_some(500)
+    lag = (await rooms.subscribed(lag_from=0)).lag
+    assert [int(raw.split(b" ")[1]) for raw in lag] == list(range(1, LAG_EVENTS_MAX + 1))
+    for _ in range(60):
+        await rooms.publish(data=b"x" * 60_000)
+    lag = (await rooms.subscribed(lag_from=502)).lag
+    assert len(lag) == 50, "bounded in bytes too"
 
 
 # --- presence (B5, B7) ----------------------------------------------------------------------------

@@ -144,7 +144,9 @@ def test_not_done_is_said_exactly_of_commands_whose_last_byte_was_not_taken(size
         assert answer.outcome == ("unknown" if end <= len(socket.sent) else "not_done")
 
 
-@pytest.mark.parametrize("code", ["READONLY", "LOADING", "MASTERDOWN", "CLUSTERDOWN", "MOVED"])
+@pytest.mark.parametrize(
+    "code", ["READONLY", "LOADING", "MASTERDOWN", "CLUSTERDOWN", "MOVED", "UNBLOCKED"]
+)
 @pytest.mark.parametrize("frame", ["{}", "ERR Error running script (call to f_0): @user: 1: -{}"])
 def test_errors_that_put_the_life_in_doubt(code, frame):
     error = translate_error(frame.format(f"{code} something about it"))

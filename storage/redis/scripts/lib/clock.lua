@@ -1,5 +1,9 @@
--- Milliseconds since 1970 by the server's clock; below 1e14, so Lua prints it without exponent.
-local function now_ms()
+-- Milliseconds since 1970 by the server's clock, as decimal text and as a number.
+local function now_text()
   local t = redis.call('TIME')
-  return t[1] * 1000 + math.floor(t[2] / 1000)
+  return string.format('%d%03d', t[1], t[2] / 1000)
+end
+
+local function now_ms()
+  return tonumber(now_text())
 end
