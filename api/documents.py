@@ -27,6 +27,16 @@ class UserDocument(Struct, kw_only=True):
     last_seen_at: str | None
 
 
+class UserListDocument(Struct, kw_only=True, rename={"total_pages": "totalPages"}):
+    """A part of the users. With a token and `ids`: `{items}` of ids and names."""
+
+    items: list[UserDocument]
+    page: int
+    limit: int
+    total: int
+    total_pages: int
+
+
 class TokenDocument(Struct, kw_only=True):
     """A user's token and when it expires."""
 
@@ -203,6 +213,27 @@ class ProjectDocument(Struct, kw_only=True):
     created_at: str
 
 
+class AuditRowDocument(Struct, kw_only=True):
+    """One change; `actor` is null for the project itself."""
+
+    id: int
+    actor: str | None
+    action: str
+    entity: str
+    detail: dict[str, Any]
+    created_at: str
+
+
+class AuditListDocument(Struct, kw_only=True, rename={"total_pages": "totalPages"}):
+    """A part of the changes, newest first."""
+
+    items: list[AuditRowDocument]
+    page: int
+    limit: int
+    total: int
+    total_pages: int
+
+
 class VerifiedUserDocument(Struct, kw_only=True, rename={"user_id": "userId"}):
     """Whom a token names."""
 
@@ -235,6 +266,30 @@ class ListQuery(ActingQuery, kw_only=True):
 
     page: int = 1
     limit: int = 50
+
+
+class UserListQuery(Struct, kw_only=True):
+    """Which users; `ids` (separated by commas) for names of people one shares a room with."""
+
+    page: int = 1
+    limit: int = 50
+    username: str | None = None
+    external_user_id: str | None = None
+    ids: str | None = None
+
+
+class RemovalQuery(Struct, kw_only=True):
+    """What becomes of a deleted user's messages: `keep`, `delete` or `erase`."""
+
+    messages: str = "keep"
+
+
+class AuditQuery(Struct, kw_only=True):
+    """Which changes."""
+
+    page: int = 1
+    limit: int = 50
+    entity: str | None = None
 
 
 class RoomListQuery(Struct, kw_only=True):

@@ -31,6 +31,7 @@ from broker.domain.members import Members
 from broker.domain.publishing import Publisher
 from broker.domain.room_changes import RoomChanges
 from broker.domain.seeding import Seeder
+from broker.domain.user_changes import UserChanges
 from config.limits import API_HEAD_BYTES_MAX, API_KEEP_ALIVE, API_START_RETRY
 from config.metrics import Metrics, serve_metrics
 from config.settings import Settings
@@ -82,6 +83,7 @@ def build_services(settings: Settings, db: Database, store: RedisStore) -> Servi
         announcer=announcer,
         members=Members(db, store.rooms, announcer, create_users=settings.auto_create_users),
         room_changes=RoomChanges(db, announcer),
+        user_changes=UserChanges(db, announcer),
         auth=Authenticator(
             db,
             verifier=TokenVerifier.from_settings(settings),

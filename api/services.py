@@ -10,6 +10,7 @@ from broker.domain.announcing import Announcer
 from broker.domain.members import Members
 from broker.domain.publishing import Publisher
 from broker.domain.room_changes import RoomChanges
+from broker.domain.user_changes import UserChanges
 from config.metrics import Metrics
 from config.settings import Settings
 from storage.postgres.pool import Database
@@ -28,5 +29,6 @@ class Services:
     announcer: Announcer
     members: Members
     room_changes: RoomChanges
+    user_changes: UserChanges
     auth: Authenticator
     metrics: Metrics

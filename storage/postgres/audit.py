@@ -1,8 +1,9 @@
 """Who did what when: one row a change, written in the transaction that makes it.
 
 Changes of rooms and members repeat what their announcements say (`audit_announced`), so that the
-audit and the events can not disagree. `entity` is `room:<id>` or `user:<id>`, `actor` the acting
-user, null for the project. Nothing is ever removed from here but what a user's erasure demands.
+audit and the events can not disagree; profiles are left out, since the audit outlives them.
+`entity` is `room:<id>` or `user:<id>`, `actor` the acting user, null for the project. Nothing is
+ever removed from here.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from storage.postgres.pool import Database
 
 _ANNOUNCED: Final = """
 INSERT INTO audit (project, actor, action, entity, detail)
-SELECT r.project, a.sender, a.event, 'room:' || r.id, a.data::jsonb
+SELECT r.project, a.sender, a.event, 'room:' || r.id, a.data::jsonb - 'display_name' - 'avatar_url'
 FROM announcements a JOIN rooms r ON r.pk = a.room_pk
 WHERE a.room_pk = $1 AND a.version > $2 AND a.event <> 'access.changed'
 ORDER BY a.version

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
+from storage.postgres.audit import audit
 from storage.postgres.json_text import with_times
 from storage.postgres.pool import Database
 from storage.postgres.users import missing_users
@@ -179,6 +180,7 @@ async def create_room(
             if pk is not None:
                 roles = [role for _, role in new.founders]
                 await connection.execute(_FOUND, pk, project, users, roles)
+                await audit(connection, project, new.created_by, "room.created", f"room:{new.id}")
                 return CreatedRoom("created", pk, new.id)
             existing = await _find_existing(connection, project, new)
             if existing is not None:

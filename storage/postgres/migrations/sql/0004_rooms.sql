@@ -45,3 +45,7 @@ CREATE INDEX users_removal ON users (deleted_at) WHERE removal IS NOT NULL;
 
 -- Everything that happened in a project, newest first.
 CREATE INDEX audit_project ON audit (project, id);
+
+-- A user's memberships in the order of the rooms, without a look at the table.
+CREATE INDEX members_user_room ON members (project, user_id, room_pk);
+DROP INDEX members_user;
