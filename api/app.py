@@ -17,7 +17,10 @@ from quart import Response, g, request
 from quart_schema import QuartSchema, hide, security_scheme, tag
 from quart_trio import QuartTrio
 
+from api.audit import AuditRoutes
+from api.bans import BanRoutes
 from api.health import HealthRoutes
+from api.me import MeRoutes
 from api.members import MemberRoutes
 from api.message_copies import CopyRoutes
 from api.messages import MessageRoutes
@@ -33,9 +36,12 @@ from config.limits import API_BODY_BYTES_MAX, API_BODY_TIMEOUT, API_RESPONSE_TIM
 
 _RESOURCES: tuple[Callable[[Services], Resource], ...] = (
     ProjectRoutes,
+    AuditRoutes,
     UserRoutes,
+    MeRoutes,
     RoomRoutes,
     MemberRoutes,
+    BanRoutes,
     MessageRoutes,
     CopyRoutes,
     ReactionRoutes,

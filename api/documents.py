@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
 
 from broker.protocol.message_draft import MessageDraft
 
@@ -27,6 +27,16 @@ class UserDocument(Struct, kw_only=True):
     created_at: str
     updated_at: str
     last_seen_at: str | None
+
+
+class UserListDocument(Struct, kw_only=True, rename={"total_pages": "totalPages"}):
+    """A part of the users. With a token and `ids`: `{items}` of ids and names."""
+
+    items: list[UserDocument]
+    page: int
+    limit: int
+    total: int
+    total_pages: int
 
 
 class TokenDocument(Struct, kw_only=True):
@@ -55,6 +65,8 @@ class RoomDocument(Struct, kw_only=True):
     last_message_at: str | None
     member_count: int
     seq: int
+    deleted_at: str | UnsetType = UNSET
+    """Only there once the room has been deleted, which only the project's key sees."""
 
 
 class RoomListDocument(Struct, kw_only=True, rename={"total_pages": "totalPages"}):
@@ -82,6 +94,45 @@ class MemberListDocument(Struct, kw_only=True, rename={"total_pages": "totalPage
     """A part of a room's members."""
 
     items: list[MemberDocument]
+    page: int
+    limit: int
+    total: int
+    total_pages: int
+
+
+class BanDocument(Struct, kw_only=True):
+    """Somebody who is kept out of a room; `by`: who did it, null for the project."""
+
+    user: str
+    by: str | None
+    created_at: str
+    display_name: str | None
+    avatar_url: str | None
+
+
+class BanListDocument(Struct, kw_only=True, rename={"total_pages": "totalPages"}):
+    """A part of a room's bans."""
+
+    items: list[BanDocument]
+    page: int
+    limit: int
+    total: int
+    total_pages: int
+
+
+class BlockDocument(Struct, kw_only=True):
+    """Somebody whose direct messages are not wanted."""
+
+    user: str
+    created_at: str
+    display_name: str | None
+    avatar_url: str | None
+
+
+class BlockListDocument(Struct, kw_only=True, rename={"total_pages": "totalPages"}):
+    """A part of a user's blocks."""
+
+    items: list[BlockDocument]
     page: int
     limit: int
     total: int
@@ -195,6 +246,27 @@ class ProjectDocument(Struct, kw_only=True):
     created_at: str
 
 
+class AuditRowDocument(Struct, kw_only=True):
+    """One change; `actor` is null for the project itself."""
+
+    id: int
+    actor: str | None
+    action: str
+    entity: str
+    detail: dict[str, Any]
+    created_at: str
+
+
+class AuditListDocument(Struct, kw_only=True, rename={"total_pages": "totalPages"}):
+    """A part of the changes, newest first."""
+
+    items: list[AuditRowDocument]
+    page: int
+    limit: int
+    total: int
+    total_pages: int
+
+
 class VerifiedUserDocument(Struct, kw_only=True, rename={"user_id": "userId"}):
     """Whom a token names."""
 
@@ -215,11 +287,42 @@ class ActingQuery(Struct, kw_only=True):
     user_id: str | None = None
 
 
+class PageQuery(Struct, kw_only=True):
+    """A part of a list."""
+
+    page: int = 1
+    limit: int = 50
+
+
 class ListQuery(ActingQuery, kw_only=True):
     """A part of a list."""
 
     page: int = 1
     limit: int = 50
+
+
+class UserListQuery(Struct, kw_only=True):
+    """Which users; `ids` (separated by commas) for names of people one shares a room with."""
+
+    page: int = 1
+    limit: int = 50
+    username: str | None = None
+    external_user_id: str | None = None
+    ids: str | None = None
+
+
+class RemovalQuery(Struct, kw_only=True):
+    """What becomes of a deleted user's messages: `keep`, `delete` or `erase`."""
+
+    messages: str = "keep"
+
+
+class AuditQuery(Struct, kw_only=True):
+    """Which changes."""
+
+    page: int = 1
+    limit: int = 50
+    entity: str | None = None
 
 
 class RoomListQuery(Struct, kw_only=True):

@@ -31,7 +31,9 @@ from broker.domain.forwarding import Forwarder
 from broker.domain.identity import TokenVerifier
 from broker.domain.members import Members
 from broker.domain.publishing import Publisher
+from broker.domain.room_changes import RoomChanges
 from broker.domain.seeding import Seeder
+from broker.domain.user_changes import UserChanges
 from config.limits import API_HEAD_BYTES_MAX, API_KEEP_ALIVE, API_START_RETRY
 from config.metrics import Metrics, serve_metrics
 from config.settings import Settings
@@ -74,6 +76,7 @@ def build_services(settings: Settings, db: Database, store: RedisStore) -> Servi
     access = AccessReader(db)
     seeder = Seeder(db, store.rooms)
     publisher = Publisher(store.rooms, access, seeder)
+    announcer = Announcer(db, store.rooms, seeder)
     return Services(
         settings=settings,
         db=db,
@@ -82,12 +85,10 @@ def build_services(settings: Settings, db: Database, store: RedisStore) -> Servi
         publisher=publisher,
         changer=Changer(db, store.rooms, access, seeder),
         forwarder=Forwarder(db, store.rooms, access, publisher),
-        members=Members(
-            db,
-            store.rooms,
-            Announcer(db, store.rooms, seeder),
-            create_users=settings.auto_create_users,
-        ),
+        announcer=announcer,
+        members=Members(db, store.rooms, announcer, create_users=settings.auto_create_users),
+        room_changes=RoomChanges(db, announcer),
+        user_changes=UserChanges(db, announcer),
         auth=Authenticator(
             db,
             verifier=TokenVerifier.from_settings(settings),

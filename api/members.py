@@ -1,4 +1,7 @@
-"""Members of a room: list, add, remove, rank, mute. A change is answered once it holds."""
+"""Members of a room: list, add, join, leave, remove, rank, mute.
+
+A change is answered once it holds.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from quart import Response
 from quart_schema import document_querystring, document_request, document_response
 
 from api.bodies import (
+    ActingBody,
     acting_user,
     json_response,
     list_body,
@@ -16,6 +20,7 @@ from api.bodies import (
     no_content,
     parse_body,
     read_body,
+    read_optional_body,
 )
 from api.documents import ActingQuery, ListQuery, MemberDocument, MemberListDocument
 from api.routes import Route
@@ -23,6 +28,7 @@ from api.services import Services
 from broker.domain.access import Access, Actor
 from broker.domain.members import MemberPatch, MembersBody, parse_change, parse_members
 from broker.domain.roles import Action
+from broker.protocol.errors import ProtocolError
 from storage.postgres.members import fetch_members, list_members
 
 
@@ -39,6 +45,8 @@ class MemberRoutes:
         return (
             Route("GET", "/v1/rooms/<room>/members", self.list_members),
             Route("POST", "/v1/rooms/<room>/members", self.add_members),
+            Route("POST", "/v1/rooms/<room>/join", self.join),
+            Route("POST", "/v1/rooms/<room>/leave", self.leave),
             Route("PATCH", "/v1/rooms/<room>/members/<user>", self.update_member),
             Route("DELETE", "/v1/rooms/<room>/members/<user>", self.remove_member),
         )
@@ -50,7 +58,7 @@ class MemberRoutes:
         services = self._services
         actor = await services.auth.actor(await services.auth.credential())
         page, limit = list_page()
-        access = await services.access.read(actor.project, room, actor.user)
+        access = await services.access.read_as(actor, room)
         access.require(Action.READ, actor, room)
         total, items = await list_members(
             services.db, access.room_pk, skip=(page - 1) * limit, limit=limit
@@ -105,6 +113,42 @@ class MemberRoutes:
         access = await self._visible(actor, room, Action.REMOVE_MEMBER)
         await services.members.remove(actor, room, access, user)
         return no_content()
+
+    @document_querystring(ActingQuery)
+    @document_request(ActingBody)
+    @document_response(MemberDocument)
+    async def join(self, room: str) -> Response:
+        """Join: a public room, or by key (with `user_id`) any group; repeatable."""
+        actor, user = await self._oneself()
+        access = await self._visible(actor, room, Action.JOIN)
+        members = self._services.members
+        await members.join(actor, room, access, user)
+        items = await fetch_members(self._services.db, access.room_pk, [user])
+        return json_response(items[1:-1] or b"{}")
+
+    @document_querystring(ActingQuery)
+    @document_request(ActingBody)
+    async def leave(self, room: str) -> Response:
+        """End one's membership; repeatable. An owner leaves only as the last (409)."""
+        actor, user = await self._oneself()
+        members = self._services.members
+        try:
+            access = await self._visible(actor, room, Action.READ)
+        except ProtocolError:
+            if await members.was_member(actor, room, user):
+                return no_content()
+            raise
+        await members.remove(actor, room, access, user)
+        return no_content()
+
+    async def _oneself(self) -> tuple[Actor, str]:
+        """The acting user, who is also the one that it is about."""
+        auth = self._services.auth
+        credential = await auth.credential()
+        actor = await auth.actor(credential, acting_user(await read_optional_body()))
+        if actor.user is None:
+            raise ProtocolError("bad_request", "Say which user: `user_id`.", "user_id")
+        return actor, actor.user
 
     async def _visible(self, actor: Actor, room: str, action: Action) -> Access:
         """The actor's standing; a room that it may not know of is not found before all else."""

@@ -46,7 +46,7 @@ async def room_of(services: Services, actor: Actor, message_id: str) -> str:
     if room is None:
         raise ProtocolError("message_not_found")
     try:
-        access = await services.access.read(actor.project, room, actor.user)
+        access = await services.access.read_as(actor, room)
         access.require(Action.READ, actor, room)
     except ProtocolError as error:
         if error.code == "room_not_found":
@@ -59,7 +59,7 @@ async def read_message(
     services: Services, actor: Actor, room: str, wanted: int | str, *, reveal: bool = False
 ) -> tuple[Access, bytes]:
     """The actor's standing and a message that it may read; raises ProtocolError otherwise."""
-    access = await services.access.read(actor.project, room, actor.user)
+    access = await services.access.read_as(actor, room)
     access.require(Action.READ, actor, room)
     body = await load_message(
         services.db,

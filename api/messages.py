@@ -178,7 +178,7 @@ class MessageRoutes:
         services = self._services
         query = page_query(chosen)
         reveal = is_revealed(actor)
-        access = await services.access.read(actor.project, room, actor.user)
+        access = await services.access.read_as(actor, room)
         access.require(Action.READ, actor, room)
         page = await load_page(
             services.db,

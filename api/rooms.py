@@ -1,4 +1,4 @@
-"""Rooms: create (or get the one that is there), list, look at."""
+"""Rooms: create (or get the one that is there), list, look at, change, delete, join, leave."""
 
 from __future__ import annotations
 
@@ -8,12 +8,21 @@ from urllib.parse import quote
 from quart import Response, request
 from quart_schema import document_querystring, document_request, document_response
 
-from api.bodies import acting_user, json_response, list_body, list_page, parse_body, read_body
+from api.bodies import (
+    acting_user,
+    json_response,
+    list_body,
+    list_page,
+    no_content,
+    parse_body,
+    read_body,
+)
 from api.documents import ActingQuery, RoomDocument, RoomListDocument, RoomListQuery
 from api.routes import Route
 from api.services import Services
 from broker.domain import rooms
 from broker.domain.roles import Action
+from broker.domain.room_changes import RoomPatch, parse_room_patch
 from broker.domain.rooms import RoomBody
 from broker.protocol.errors import ProtocolError
 
@@ -34,6 +43,8 @@ class RoomRoutes:
             Route("POST", "/v1/rooms", self.create_room),
             Route("GET", "/v1/rooms", self.list_rooms),
             Route("GET", "/v1/rooms/<room>", self.get_room),
+            Route("PATCH", "/v1/rooms/<room>", self.update_room),
+            Route("DELETE", "/v1/rooms/<room>", self.delete_room),
         )
 
     @document_querystring(ActingQuery)
@@ -92,13 +103,42 @@ class RoomRoutes:
     @document_querystring(ActingQuery)
     @document_response(RoomDocument)
     async def get_room(self, room: str) -> Response:
-        """Get a room; `seq` and `last_message_at` are live."""
+        """Get a room; `seq` and `last_message_at` are live. A key also sees a deleted one."""
         services = self._services
         actor = await services.auth.actor(await services.auth.credential())
-        access = await services.access.read(actor.project, room, actor.user)
+        access = await services.access.read_as(actor, room)
         access.require(Action.READ, actor, room)
         return json_response(
             await rooms.room_object(
                 services.db, services.store.rooms, actor.project, room, access.room_pk
             )
         )
+
+    @document_querystring(ActingQuery)
+    @document_request(RoomPatch)
+    @document_response(RoomDocument)
+    async def update_room(self, room: str) -> Response:
+        """Change a room (admins): given fields replace, null empties, the kind stays."""
+        services = self._services
+        credential = await services.auth.credential()
+        data = await read_body()
+        fields = parse_room_patch(parse_body(data, RoomPatch))
+        actor = await services.auth.actor(credential, acting_user(data))
+        access = await services.access.read(actor.project, room, actor.user)
+        access.require(Action.EDIT_ROOM, actor, room)
+        await services.room_changes.update(actor, room, access, fields)
+        return json_response(
+            await rooms.room_object(
+                services.db, services.store.rooms, actor.project, room, access.room_pk
+            )
+        )
+
+    @document_querystring(ActingQuery)
+    async def delete_room(self, room: str) -> Response:
+        """Delete a room (its owner, or a key). Its id is never free again; a key still sees it."""
+        services = self._services
+        actor = await services.auth.actor(await services.auth.credential())
+        access = await services.access.read_as(actor, room)
+        access.require(Action.DELETE_ROOM, actor, room)
+        await services.room_changes.delete(actor, room, access)
+        return no_content()

@@ -6,10 +6,13 @@ from dataclasses import dataclass
 
 from api.auth import Authenticator
 from broker.domain.access import AccessReader
+from broker.domain.announcing import Announcer
 from broker.domain.changing import Changer
 from broker.domain.forwarding import Forwarder
 from broker.domain.members import Members
 from broker.domain.publishing import Publisher
+from broker.domain.room_changes import RoomChanges
+from broker.domain.user_changes import UserChanges
 from config.metrics import Metrics
 from config.settings import Settings
 from storage.postgres.pool import Database
@@ -27,6 +30,9 @@ class Services:
     publisher: Publisher
     changer: Changer
     forwarder: Forwarder
+    announcer: Announcer
     members: Members
+    room_changes: RoomChanges
+    user_changes: UserChanges
     auth: Authenticator
     metrics: Metrics

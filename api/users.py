@@ -5,25 +5,41 @@ from __future__ import annotations
 from collections.abc import Sequence
 from urllib.parse import quote
 
-from quart import Response
-from quart_schema import document_request, document_response
+from quart import Response, request
+from quart_schema import document_querystring, document_request, document_response
 
 from api.bodies import (
     json_response,
+    list_body,
+    list_page,
     no_content,
     parse_body,
     read_body,
     read_optional_body,
 )
-from api.documents import TokenDocument, UserDocument
+from api.documents import (
+    RemovalQuery,
+    TokenDocument,
+    UserDocument,
+    UserListDocument,
+    UserListQuery,
+)
 from api.routes import Route
 from api.services import Services
 from broker.domain import users
+from broker.domain.fields import check_name
 from broker.domain.identity import DEFAULT_TOKEN_TTL, mint_token
+from broker.domain.user_changes import (
+    UserPatch,
+    parse_ids,
+    parse_user_patch,
+    revoke_user_tokens,
+)
 from broker.domain.users import TokenBody, UserBody
 from broker.protocol.errors import ProtocolError
 from broker.protocol.events import iso_time
 from config.durations import parse_duration
+from storage.postgres.user_changes import fetch_names, list_users
 
 
 class UserRoutes:
@@ -38,7 +54,10 @@ class UserRoutes:
         """The operations."""
         return (
             Route("POST", "/v1/users", self.create_user),
+            Route("GET", "/v1/users", self.list_users),
             Route("GET", "/v1/users/<user>", self.get_user),
+            Route("PATCH", "/v1/users/<user>", self.update_user),
+            Route("DELETE", "/v1/users/<user>", self.delete_user),
             Route("POST", "/v1/users/<user>/token", self.issue_token),
             Route("DELETE", "/v1/users/<user>/tokens", self.revoke_tokens),
         )
@@ -51,6 +70,54 @@ class UserRoutes:
         body = parse_body(await read_body(), UserBody)
         user, made = await users.create_user(self._services.db, credential.project, body)
         return json_response(made, 201, location=f"/v1/users/{quote(user, safe='')}")
+
+    @document_querystring(UserListQuery)
+    @document_response(UserListDocument)
+    async def list_users(self) -> Response:
+        """List users, oldest first (key); with `ids` the names of people one shares a room with."""
+        services = self._services
+        credential = await services.auth.credential()
+        ids = request.args.get("ids")
+        if ids is not None:
+            viewer = None if credential.identity is None else credential.identity.user
+            names = await fetch_names(services.db, credential.project, parse_ids(ids), viewer)
+            return json_response(b'{"items":%b}' % names)
+        if not credential.is_key:
+            raise ProtocolError("forbidden", "A token asks for names, with `ids`.", "ids")
+        page, limit = list_page()
+        for field in ("username", "external_user_id"):
+            check_name(request.args.get(field), field)
+        total, items = await list_users(
+            services.db,
+            credential.project,
+            username=request.args.get("username"),
+            external_user_id=request.args.get("external_user_id"),
+            skip=(page - 1) * limit,
+            limit=limit,
+        )
+        encoded = b"[" + b",".join(items) + b"]"
+        return json_response(list_body(encoded, page=page, limit=limit, total=total))
+
+    @document_request(UserPatch)
+    @document_response(UserDocument)
+    async def update_user(self, user: str) -> Response:
+        """Change a user (key). `status: banned` ends its connections and refuses its tokens."""
+        services = self._services
+        credential = await services.auth.key()
+        fields = parse_user_patch(parse_body(await read_body(), UserPatch), own=False)
+        await services.user_changes.update(credential.project, user, fields, by=None)
+        return json_response(await users.get_user(services.db, credential.project, user))
+
+    @document_querystring(RemovalQuery)
+    async def delete_user(self, user: str) -> Response:
+        """Delete a user (key): tokens, memberships and profile. The id is never free again."""
+        services = self._services
+        credential = await services.auth.key()
+        messages = request.args.get("messages", "keep")
+        if messages not in ("keep", "delete", "erase"):
+            raise ProtocolError("bad_request", "`messages`: keep, delete or erase.", "messages")
+        await services.user_changes.delete(credential.project, user, messages)
+        return no_content()
 
     @document_response(UserDocument)
     async def get_user(self, user: str) -> Response:
@@ -85,7 +152,7 @@ class UserRoutes:
         """Void every token of a user issued so far (key)."""
         credential = await self._services.auth.key()
         services = self._services
-        await users.revoke_user_tokens(services.db, services.store.rooms, credential.project, user)
+        await revoke_user_tokens(services.db, services.announcer, credential.project, user)
         return no_content()
 
 

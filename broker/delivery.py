@@ -24,6 +24,7 @@ from storage.redis.entries import Entry, parse_entry
 
 class _Subject(msgspec.Struct):
     user: str
+    reason: str | None = None
 
 
 class Repairs(Protocol):
@@ -89,20 +90,14 @@ class Delivery:
         """A room or membership has changed: nothing may follow in the same send."""
         room.flush()
         if entry.event in ("member.removed", "member.updated", "member.added"):
-            user = self._decode_subject(entry.data).user
-            self._access.forget(room.key, user)
+            subject = self._decode_subject(entry.data)
+            self._access.forget(room.key, subject.user)
             if entry.event == "member.removed":
-                self._end_subscriptions_of(room, user)
+                end_subscriptions_of(
+                    self._hub, room, subject.user, is_banned=subject.reason == "banned"
+                )
         elif entry.event == "room.deleted":
             self._hub.end_all(room, "room_not_found", "The room has been deleted.")
-
-    def _end_subscriptions_of(self, room: HubRoom, user: str) -> None:
-        for subscriber in room.subscribers():
-            if subscriber.user == user and room.needs_member[subscriber]:
-                self._hub.remove(room.key, subscriber)
-                subscriber.end_subscription(
-                    room.key, "not_a_member", "The user is no longer a member of the room."
-                )
 
     def _deliver_elsewhere(self, entry: Entry) -> None:
         connections = self._hub.channels.get(entry.room)
@@ -112,3 +107,18 @@ class Delivery:
         elif entry.event == USER_CHANGED:
             for connection in list(connections):
                 connection.recheck()
+
+
+def end_subscriptions_of(hub: Hub, room: HubRoom, user: str, *, is_banned: bool) -> None:
+    """The user is no member any more: end what needed the membership; a ban ends all."""
+    for subscriber in room.subscribers():
+        if subscriber.user != user:
+            continue
+        if is_banned:
+            hub.remove(room.key, subscriber)
+            subscriber.end_subscription(room.key, "forbidden", "The user is banned from the room.")
+        elif room.needs_member[subscriber]:
+            hub.remove(room.key, subscriber)
+            subscriber.end_subscription(
+                room.key, "not_a_member", "The user is no longer a member of the room."
+            )

@@ -44,7 +44,7 @@ from broker.services import Services
 from broker.subscribing import FRAME_MARGIN, Subscribing
 from config import limits
 from storage.errors import StorageUnavailable
-from storage.postgres.access import members_among
+from storage.postgres.access import standing_among
 from storage.redis.keys import room_key, split_room_key
 from storage.redis.outcomes import Draft, parse_append
 
@@ -217,11 +217,11 @@ async def _reconsider_subscriptions(connection: Connection, services: Services) 
         room.needs_member[connection] = needs_member
     try:
         while doubtful:
-            is_member = await members_among(
+            members, _banned = await standing_among(
                 services.db, *split_room_key(doubtful[-1]), [connection.user]
             )
             key = doubtful.pop()
-            if not is_member:
+            if not members:
                 sentence = "The new token does not give access to the room."
                 _end_subscription(connection, services, key, "forbidden", sentence)
     except StorageUnavailable:

@@ -13,7 +13,7 @@ from typing import TypeVar
 import structlog
 import trio
 
-from broker.delivery import Delivery
+from broker.delivery import Delivery, end_subscriptions_of
 from broker.domain.seeding import Seeder
 from broker.hub import Hub
 from broker.hub_room import HubRoom
@@ -21,7 +21,7 @@ from broker.protocol.errors import ProtocolError
 from config import limits
 from config.metrics import Metrics
 from storage.errors import StorageUnavailable
-from storage.postgres.access import members_among
+from storage.postgres.access import standing_among
 from storage.postgres.pool import Database
 from storage.redis.entries import NOBODY, parse_entry
 from storage.redis.keys import split_room_key
@@ -158,16 +158,12 @@ class Repairer:
 
     async def _check_roles(self, room: HubRoom) -> None:
         project, name = split_room_key(room.key)
-        asked = {s.user for s in room.subscribers() if room.needs_member.get(s)}
+        asked = {subscriber.user for subscriber in room.subscribers()}
         if not asked:
             return
-        members = await members_among(self._db, project, name, sorted(asked))
-        for subscriber in room.subscribers():
-            if room.needs_member.get(subscriber) and subscriber.user in asked - members:
-                self._hub.remove(room.key, subscriber)
-                subscriber.end_subscription(
-                    room.key, "not_a_member", "The user is no longer a member of the room."
-                )
+        members, banned = await standing_among(self._db, project, name, sorted(asked))
+        for user in asked - members | banned:
+            end_subscriptions_of(self._hub, room, user, is_banned=user in banned)
 
     async def _watch_again(self, channel: str, node: str) -> None:
         await self._nodes.watch(channel, node, self._hub.next_gen())

@@ -53,6 +53,11 @@ class Access:
     read_seq: int
     archived_offset: int
     """As PostgreSQL had it when this was read; only `read_seq` and unread need it."""
+    banned: bool = False
+    blocked: bool = False
+    """By the other member of a direct room."""
+    deleted: bool = False
+    """Only the project is ever given the standing in a deleted room."""
 
     def refusal(self, action: roles.Action, actor: Actor, room: str) -> str | None:
         """Why the actor may not do this, as an error code; None if it may."""
@@ -63,12 +68,18 @@ class Access:
             role=self.role,
             capabilities=capabilities,
             caller=actor.caller,
+            banned=self.banned,
         )
         if refused is not None or actor.caller == "project":
             return refused
         muted = self.muted_until is not None and self.muted_until > datetime.now(UTC)
-        if (self.frozen or muted) and roles.is_silenced(
-            action, role=self.role, capabilities=capabilities, frozen=self.frozen, muted=muted
+        if (self.frozen or muted or self.blocked) and roles.is_silenced(
+            action,
+            role=self.role,
+            capabilities=capabilities,
+            frozen=self.frozen,
+            muted=muted,
+            blocked=self.blocked,
         ):
             return "forbidden"
         return None
@@ -91,11 +102,16 @@ class AccessReader:
         """What was read last; only for calls whose script compares the version."""
         return self._known.get((key, user))
 
-    async def read(self, project: str, room: str, user: str | None) -> Access:
-        """Read PostgreSQL. Raises `room_not_found`, and StorageUnavailable."""
+    async def read(
+        self, project: str, room: str, user: str | None, *, deleted_too: bool = False
+    ) -> Access:
+        """Read PostgreSQL. Raises `room_not_found`, and StorageUnavailable.
+
+        `deleted_too`: what the project may still read of a deleted room. It is not remembered.
+        """
         row = await access_rows.read_access(self._db, project, room, user)
         key = f"{project}/{room}"
-        if row is None or row["deleted"]:
+        if row is None or (row["deleted"] and not deleted_too):
             self._known.pop((key, user), None)
             raise ProtocolError("room_not_found")
         access = Access(
@@ -108,12 +124,22 @@ class AccessReader:
             muted_until=row["muted_until"],
             read_seq=-1 if row["read_seq"] is None else row["read_seq"],
             archived_offset=row["archived_offset"],
+            banned=row["banned"],
+            blocked=row["blocked"],
+            deleted=row["deleted"],
         )
+        if access.deleted:
+            return access
         self._known[key, user] = access
         self._known.move_to_end((key, user))
         if len(self._known) > ACCESS_CACHE_MAX:
             self._known.popitem(last=False)
         return access
+
+    async def read_as(self, actor: Actor, room: str) -> Access:
+        """What the actor reads by: the project still sees deleted rooms."""
+        is_project = actor.caller == "project"
+        return await self.read(actor.project, room, actor.user, deleted_too=is_project)
 
     async def get(self, project: str, room: str, user: str | None) -> Access:
         """The known standing, else read it."""

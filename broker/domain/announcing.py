@@ -3,6 +3,9 @@
 A change and its announcement commit together; the process that made it announces at once, before it
 answers, and the archiver announces whatever is older than a second. The script is idempotent by
 version, so both may do it, and repeat it, in any interleaving; rows go away only afterwards.
+
+What concerns a user's own connections has rows of its own, without an order: the nodes answer by
+reading the user again, so repeats do no harm.
 """
 
 from __future__ import annotations
@@ -12,15 +15,21 @@ from collections.abc import Iterable
 import structlog
 
 from broker.domain.seeding import Seeder
+from broker.domain.users import USER_CHANGED
 from broker.protocol.errors import ProtocolError
 from storage.errors import StorageUnavailable
 from storage.postgres.announcements import (
     Announcement,
+    UserAnnouncement,
     delete_announcements,
+    delete_user_announcements,
     list_announcements,
+    list_user_announcements,
     take_due,
+    take_due_users,
 )
 from storage.postgres.pool import Database
+from storage.redis.keys import user_channel
 from storage.redis.outcomes import Appended
 from storage.redis.rooms import RoomStore
 
@@ -47,7 +56,9 @@ class Announcer:
             await self._announce_all(waiting)
 
     async def drain_due(self, older_than: float, limit: int) -> int:
-        """Announce what others left behind, at most `limit`; how many there were."""
+        """Announce what others left behind, at most `limit` of each kind; how many there were."""
+        users = await take_due_users(self._db, older_than, limit)
+        await self._announce_users(users)
         waiting = await take_due(self._db, older_than, limit)
         by_room: dict[str, list[Announcement]] = {}
         for announcement in waiting:
@@ -58,7 +69,20 @@ class Announcer:
             except ProtocolError as error:
                 # One room that cannot be warmed must not keep the others from being announced.
                 self._log.warning("announcements wait", room=room, reason=str(error))
-        return len(waiting)
+        return len(waiting) + len(users)
+
+    async def drain_user(self, project: str, user: str) -> None:
+        """Make the user's connections look at the row again, if something is to be announced.
+
+        Raises StorageUnavailable: then it is announced later. Cancel-safe.
+        """
+        await self._announce_users(await list_user_announcements(self._db, project, user))
+
+    async def _announce_users(self, waiting: list[UserAnnouncement]) -> None:
+        for project, user in {(found.project, found.user) for found in waiting}:
+            channel = user_channel(project, user)
+            await self._rooms.broadcast(channel, event=USER_CHANGED, sender=None, data=b"{}")
+        await delete_user_announcements(self._db, [found.id for found in waiting])
 
     async def _announce_all(self, announcements: Iterable[Announcement]) -> None:
         for announcement in announcements:

@@ -29,7 +29,7 @@ from storage.postgres.pool import Database
 MEMBERS_ADDED_MAX: Final = 100
 _GRANTED: Final = (roles.READER, roles.MEMBER, roles.ADMIN)
 _FIXED_IN_DIRECT: Final = frozenset(
-    {Action.ADD_MEMBER, Action.REMOVE_MEMBER, Action.RANK, Action.HAND_OVER}
+    {Action.ADD_MEMBER, Action.REMOVE_MEMBER, Action.RANK, Action.HAND_OVER, Action.BAN}
 )
 
 
@@ -86,7 +86,11 @@ class Members:
         numbering = await self._store.numbering(f"{actor.project}/{room}")
 
         def permit(facts: RoomFacts) -> None:
-            _require(facts, Action.ADD_MEMBER, actor, room)
+            require_action(facts, Action.ADD_MEMBER, actor, room)
+            banned = sorted(facts.banned.intersection(users))
+            if banned:
+                names = ", ".join(banned[:3])
+                raise ProtocolError("conflict", f"Banned from the room: {names}.", field)
             if role not in _GRANTED:
                 raise ProtocolError("bad_request", "An owner hands over with PATCH.", "role")
 
@@ -107,6 +111,42 @@ class Members:
         await self._announcer.drain_room(actor.project, room)
         return users, bool(added.users)
 
+    async def join(self, actor: Actor, room: str, access: Access, user: str) -> None:
+        """Make the user a member by its own will: in a public room, or in any group by key.
+
+        Nothing happens if it is one. Raises as `add` does; `forbidden` for a banned user.
+        """
+        numbering = await self._store.numbering(f"{actor.project}/{room}")
+
+        def permit(facts: RoomFacts) -> None:
+            if facts.deleted:
+                raise ProtocolError("room_not_found")
+            _refuse_direct(facts)
+            if user in facts.banned:
+                raise ProtocolError("forbidden", "The user is banned from the room.")
+            is_open = facts.kind == "public" or facts.role(user) is not None
+            if actor.caller == "user" and not is_open:
+                raise ProtocolError("forbidden", "One is added to this room by its admins.")
+
+        added = await rows.add_members(
+            self._db,
+            actor.project,
+            access.room_pk,
+            [user],
+            role=access.default_role,
+            by=user,
+            live_seq=0 if numbering is None else numbering[2],
+            create_users=False,
+            permit=permit,
+        )
+        if added.missing:
+            raise ProtocolError("not_found", "There is no such user.")
+        await self._announcer.drain_room(actor.project, room)
+
+    async def was_member(self, actor: Actor, room: str, user: str) -> bool:
+        """Whether the user once was a member of the room, which lives."""
+        return await rows.was_member(self._db, actor.project, room, user)
+
     async def remove(self, actor: Actor, room: str, access: Access, user: str) -> None:
         """End a membership, one's own or another's; nothing happens if there is none.
 
@@ -116,7 +156,7 @@ class Members:
 
         def permit(facts: RoomFacts) -> None:
             if not leaves:
-                _require(facts, Action.REMOVE_MEMBER, actor, room)
+                require_action(facts, Action.REMOVE_MEMBER, actor, room)
             if facts.deleted:
                 raise ProtocolError("room_not_found")
             _refuse_direct(facts)
@@ -185,16 +225,16 @@ def _permit_update(
 ) -> None:
     if change.role is not None:
         action = Action.HAND_OVER if change.role == roles.OWNER else Action.RANK
-        _require(facts, action, actor, room)
+        require_action(facts, action, actor, room)
     if change.mutes:
-        _require(facts, Action.MUTE, actor, room)
+        require_action(facts, Action.MUTE, actor, room)
     if facts.role(user) == roles.OWNER and change.role not in (None, roles.OWNER):
         raise ProtocolError("conflict", "An owner is ranked by handing over to another.", "role")
     if facts.role(user) == roles.OWNER and change.mutes and actor.caller != "project":
         raise ProtocolError("forbidden", "The owner can not be muted.", "muted_until")
 
 
-def _require(facts: RoomFacts, action: Action, actor: Actor, room: str) -> None:
+def require_action(facts: RoomFacts, action: Action, actor: Actor, room: str) -> None:
     """Raise what the actor is told if its role, as it is under the lock, does not suffice."""
     if facts.deleted:
         raise ProtocolError("room_not_found")
@@ -204,6 +244,7 @@ def _require(facts: RoomFacts, action: Action, actor: Actor, room: str) -> None:
         role=facts.role(actor.user),
         capabilities=actor.capabilities_in(room),
         caller=actor.caller,
+        banned=actor.user in facts.banned,
     )
     # In a direct room no role would ever suffice: that says more than `forbidden`.
     if refused in (None, "forbidden") and action in _FIXED_IN_DIRECT:

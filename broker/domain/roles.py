@@ -11,6 +11,9 @@ Pure: nothing here awaits, reads a clock or knows storage. The answer is never c
 - The project itself (an API key that names no user) may do everything.
 - A direct or group room of others is answered exactly like one that does not exist. Only a key
   that acts for a user is told `not_a_member` there.
+- A ban beats capabilities and the room's kind: a banned user is an outsider everywhere, and is told
+  `forbidden` where the room can be known of (a public room).
+- A blocked user is silenced in the direct room with whoever blocked it.
 
 Which *targets* an admin may act on (never the owner) is decided with the change itself, under
 the room's row lock, in `members`.
@@ -97,7 +100,7 @@ BY_KIND: Final[Mapping[str, frozenset[Action]]] = MappingProxyType(
 _SILENCED: Final = frozenset(
     {Action.PUBLISH, Action.TYPE, Action.SIGNAL, Action.EDIT_OWN, Action.REACT}
 )
-"""What a muted member, or anybody below admin in a frozen room, may not do meanwhile."""
+"""What a muted or blocked member, or anybody below admin in a frozen room, may not do."""
 
 
 def is_visible(kind: str, role: str | None, capabilities: Collection[str], caller: Caller) -> bool:
@@ -126,11 +129,14 @@ def refusal(
     role: str | None,
     capabilities: Collection[str] = (),
     caller: Caller = "user",
+    banned: bool = False,
 ) -> Refusal | None:
     """Why the action is refused, as an error code; None if it is allowed.
 
     `role` is the stored one (None: no member). Unknown roles and capabilities give nothing.
     """
+    if banned and caller != "project":
+        return "room_not_found" if kind != "public" and caller == "user" else "forbidden"
     if caller == "project" or is_allowed(action, kind, role, capabilities):
         return None
     if not is_visible(kind, role, capabilities, caller):
@@ -147,11 +153,12 @@ def is_silenced(
     capabilities: Collection[str] = (),
     frozen: bool,
     muted: bool,
+    blocked: bool = False,
 ) -> bool:
-    """Whether an otherwise allowed action is `forbidden` now: the member is muted, or the room
-    is frozen and the caller neither administers nor moderates it. Reading never is."""
+    """Whether an otherwise allowed action is `forbidden` now: the member is muted or blocked, or
+    the room is frozen and the caller neither administers nor moderates it. Reading never is."""
     if action not in _SILENCED:
         return False
-    if muted:
+    if muted or blocked:
         return True
     return frozen and role not in (ADMIN, OWNER) and "moderate" not in capabilities

@@ -7,7 +7,6 @@ id stays taken for good and is never created again.
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import Annotated, Any, Final, NoReturn
 
 import msgspec
@@ -21,8 +20,6 @@ from storage.errors import StorageRefused
 from storage.postgres import users as rows
 from storage.postgres.pool import Database
 from storage.postgres.users import NewUser, UserState
-from storage.redis.keys import user_channel
-from storage.redis.rooms import RoomStore
 
 USER_CHANGED: Final = "user.changed"
 """On a user's own channel: look at the user's row again. A hint, never the truth itself."""
@@ -103,7 +100,7 @@ async def create_user(db: Database, project: str, body: UserBody) -> tuple[str, 
     try:
         return new.id, await rows.create_user(db, project, new)
     except StorageRefused as refused:
-        _explain(refused)
+        explain_taken(refused)
 
 
 def parse_new_user(body: UserBody) -> NewUser:
@@ -144,19 +141,8 @@ async def require_active_user(db: Database, project: str, user: str) -> None:
         raise ProtocolError("forbidden", "The user is banned.")
 
 
-async def revoke_user_tokens(db: Database, rooms: RoomStore, project: str, user: str) -> None:
-    """Void every token issued so far and end the connections that rest on one of them.
-
-    By this process's clock, which is also the one that stamps new tokens. Raises `not_found`, and
-    StorageUnavailable: then the tokens may be void already, and repeating tells the connections.
-    """
-    if not is_user_id(user) or not await rows.revoke_tokens(db, project, user, datetime.now(UTC)):
-        raise ProtocolError("not_found", "There is no such user.")
-    channel = user_channel(project, user)
-    await rooms.broadcast(channel, event=USER_CHANGED, sender=None, data=b"{}")
-
-
-def _explain(refused: StorageRefused) -> NoReturn:
+def explain_taken(refused: StorageRefused) -> NoReturn:
+    """Raise `conflict` naming the field that is taken, or what was refused otherwise."""
     field = _TAKEN.get(refused.constraint or "")
     if field is None:
         raise refused

@@ -1,8 +1,8 @@
 """What a user is in a room, read together with the version at which it is true.
 
 One statement each, so that role and version belong together: the scripts refuse a version older
-than the room's newest announced change. Index: rooms (project, id), members (room_pk, user_id),
-messages (room_pk, seq).
+than the room's newest announced change. Index: rooms (project, id), members and bans (room_pk,
+user_id), blocks (project, user_id, blocked), messages (room_pk, seq).
 """
 
 from __future__ import annotations
@@ -16,7 +16,13 @@ UNREAD_MAX: int = 1000
 
 _ACCESS = """
 SELECT r.pk, r.kind, r.version, r.frozen, r.default_role, r.deleted_at IS NOT NULL AS deleted,
-       r.archived_offset, m.role, m.muted_until, m.read_seq
+       r.archived_offset, m.role, m.muted_until, m.read_seq,
+       EXISTS (SELECT FROM bans b WHERE b.room_pk = r.pk AND b.user_id = $3) AS banned,
+       r.kind = 'direct' AND EXISTS (
+           SELECT FROM blocks b
+           WHERE b.project = r.project AND b.blocked = $3
+             AND b.user_id = CASE r.direct_low WHEN $3 THEN r.direct_high ELSE r.direct_low END
+       ) AS blocked
 FROM rooms r LEFT JOIN members m ON m.room_pk = r.pk AND m.user_id = $3
 WHERE r.project = $1 AND r.id = $2
 """
@@ -47,13 +53,21 @@ async def read_unread(db: Database, room_pk: int, user: str, read_seq: int) -> A
     return await db.fetchrow(_UNREAD, room_pk, user, read_seq, UNREAD_MAX)
 
 
-_MEMBERS_AMONG = """
-SELECT m.user_id FROM rooms r JOIN members m ON m.room_pk = r.pk
-WHERE r.project = $1 AND r.id = $2 AND r.deleted_at IS NULL AND m.user_id = ANY($3::text[])
+_STANDING_AMONG = """
+SELECT u.id, m.user_id IS NOT NULL AS is_member,
+       EXISTS (SELECT FROM bans b WHERE b.room_pk = r.pk AND b.user_id = u.id) AS is_banned
+FROM rooms r CROSS JOIN unnest($3::text[]) AS u(id)
+LEFT JOIN members m ON m.room_pk = r.pk AND m.user_id = u.id
+WHERE r.project = $1 AND r.id = $2 AND r.deleted_at IS NULL
 """
+STATEMENTS = {"access": _ACCESS, "unread": _UNREAD, "standing_among": _STANDING_AMONG}
+"""Reads of this module, for the test that looks at their plans."""
 
 
-async def members_among(db: Database, project: str, room: str, users: list[str]) -> set[str]:
-    """Which of the users are members of the room now."""
-    rows = await db.fetch(_MEMBERS_AMONG, project, room, users)
-    return {row["user_id"] for row in rows}
+async def standing_among(
+    db: Database, project: str, room: str, users: list[str]
+) -> tuple[set[str], set[str]]:
+    """Which of the users are members of the room now, and which are banned from it."""
+    rows = await db.fetch(_STANDING_AMONG, project, room, users)
+    members = {row["id"] for row in rows if row["is_member"]}
+    return members, {row["id"] for row in rows if row["is_banned"]}

@@ -46,6 +46,18 @@ LIMIT $3
 """  # noqa: S608
 _DELETE: Final = "DELETE FROM announcements WHERE id = ANY($1::bigint[])"
 
+_USERS_DUE: Final = """
+SELECT id, project, user_id FROM user_announcements
+WHERE created_at <= now() - make_interval(secs => $1)
+ORDER BY created_at LIMIT $2
+"""
+_OF_USER: Final = """
+SELECT id, project, user_id FROM user_announcements WHERE project = $1 AND user_id = $2
+"""
+_DELETE_USERS: Final = "DELETE FROM user_announcements WHERE id = ANY($1::bigint[])"
+STATEMENTS: Final = {"users_due": _USERS_DUE, "of_user": _OF_USER, "of_room": _OF_ROOM}
+"""Reads of this module, for the test that looks at their plans."""
+
 # Of one room in one reading; who drains asks again until there is none.
 ROOM_ANNOUNCEMENTS_MAX: Final = 1000
 
@@ -60,6 +72,14 @@ class Announcement(NamedTuple):
     event: str
     sender: str | None
     data: bytes
+
+
+class UserAnnouncement(NamedTuple):
+    """A user whose connections are to look at the row again. There is no order among these."""
+
+    id: int
+    project: str
+    user: str
 
 
 async def insert_announcement(
@@ -93,6 +113,26 @@ async def delete_announcements(database: Database, ids: list[int]) -> None:
     """Forget announcements that have been made. Idempotent."""
     if ids:
         await database.execute(_DELETE, ids)
+
+
+async def take_due_users(
+    database: Database, older_than: float, limit: int
+) -> list[UserAnnouncement]:
+    """Return at most `limit` announcements about users that are older than `older_than` seconds."""
+    return [UserAnnouncement(*row) for row in await database.fetch(_USERS_DUE, older_than, limit)]
+
+
+async def list_user_announcements(
+    database: Database, project: str, user: str
+) -> list[UserAnnouncement]:
+    """Return what is to be announced about one user."""
+    return [UserAnnouncement(*row) for row in await database.fetch(_OF_USER, project, user)]
+
+
+async def delete_user_announcements(database: Database, ids: list[int]) -> None:
+    """Forget announcements about users that have been made. Idempotent."""
+    if ids:
+        await database.execute(_DELETE_USERS, ids)
 
 
 def _announcement(row: asyncpg.Record) -> Announcement:

@@ -1,47 +1,25 @@
 """Members of rooms: every change with its version and announcement in one transaction.
 
-A change takes the room's row lock first, reads who is who in a second statement (whose snapshot
-sees what the lock waited for), asks the caller's `permit` with it, and then writes the change, the
-higher `rooms.version` and one row of `announcements` per version. Whoever commits later has the
-higher version. Announcing is the caller's next step; here nothing knows Redis.
-
-`permit` gets the facts under the lock and raises to refuse; what it raises rolls all back and
-reaches the caller. `by` is the acting user, None for the project.
+How a change is made (lock, facts, `permit`, version, announcement) is the law of `room_locks`.
+`by` is the acting user, None for the project.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
+from msgspec.json import encode
+
+from storage.postgres.audit import audit_announced
 from storage.postgres.json_text import with_times
 from storage.postgres.pool import Database
+from storage.postgres.room_locks import Permit, announce_change, lock_room, take_versions
+from storage.postgres.room_locks import RoomFacts as RoomFacts
 from storage.postgres.users import missing_users
 
-
-@dataclass(frozen=True, slots=True)
-class RoomFacts:
-    """A room and the roles of those concerned (None: no member), under the room's lock."""
-
-    kind: str
-    deleted: bool
-    member_count: int
-    roles: dict[str, str]
-
-    def role(self, user: str | None) -> str | None:
-        """The stored role of a user, None for nobody and for who is no member."""
-        return None if user is None else self.roles.get(user)
-
-
-Permit = Callable[[RoomFacts], None]
-
-_LOCK: Final = "SELECT kind, deleted_at FROM rooms WHERE pk = $1 FOR UPDATE"
-_ROLES: Final = """
-SELECT user_id, role FROM members WHERE room_pk = $1 AND user_id = ANY($2::text[])
-"""
-_COUNT: Final = "SELECT count(*) FROM members WHERE room_pk = $1"
 _INSERT: Final = """
 INSERT INTO members (room_pk, user_id, project, role, read_seq)
 SELECT $1, user_id, $2, $4, greatest($5, (SELECT greatest(seq, base_seq) FROM rooms WHERE pk = $1))
@@ -57,7 +35,6 @@ WHERE room_pk = $1 AND user_id = $2
        OR ($4 AND muted_until IS DISTINCT FROM $5::timestamptz))
 RETURNING user_id
 """
-_VERSION: Final = "UPDATE rooms SET version = version + $2 WHERE pk = $1 RETURNING version - $2"
 _MEMBER_FIELDS: Final = """m.user_id AS "user", m.role, {{joined}} AS joined_at,
            {{muted}} AS muted_until, u.display_name, u.avatar_url"""
 _ANNOUNCE: Final = """
@@ -70,10 +47,13 @@ CROSS JOIN LATERAL (
     SELECT FIELDS, $4::text AS by
 ) AS body
 """
-_ANNOUNCE_REMOVED: Final = """
-INSERT INTO announcements (room_pk, version, event, sender, data)
-SELECT $1, $2::bigint + 1, 'member.removed', $3, row_to_json(body)
-FROM (SELECT $4::text AS "user", $3::text AS by, $5::text AS reason) AS body
+_DEPART: Final = """
+INSERT INTO departures (room_pk, user_id) VALUES ($1, $2)
+ON CONFLICT (room_pk, user_id) DO UPDATE SET left_at = now()
+"""
+_DEPARTED: Final = """
+SELECT EXISTS (SELECT FROM departures d JOIN rooms r ON r.pk = d.room_pk
+               WHERE r.project = $1 AND r.id = $2 AND r.deleted_at IS NULL AND d.user_id = $3)
 """
 _LIST: Final = """
 WITH total AS (
@@ -109,7 +89,7 @@ def _with_fields(statement: str) -> str:
 
 _ANNOUNCE_CHANGED: Final = _with_fields(_ANNOUNCE)
 STATEMENTS: Final = {
-    "roles": _ROLES,
+    "departed": _DEPARTED,
     "list": _with_fields(_LIST),
     "some": _with_fields(_SOME),
 }
@@ -150,18 +130,18 @@ async def add_members(
 ) -> Added:
     """Make `users` members from the room's seq on; present members stay as they are.
 
-    All or none: with `missing` users nothing is written.
+    All or none: with `missing` users nothing is written. `permit` keeps banned ones out.
     """
 
     async def work(connection: Any) -> Added:
-        permit(await _lock(connection, room_pk, [*users, by]))
+        permit(await lock_room(connection, room_pk, [*users, by]))
         missing = await missing_users(connection, project, users, create=create_users)
         if missing:
             return Added(missing=missing)
         rows = await connection.fetch(_INSERT, room_pk, project, sorted(users), role, live_seq)
         added = sorted(row["user_id"] for row in rows)
         if added:
-            await _announce(connection, room_pk, "member.added", by, added)
+            await announce_members(connection, room_pk, "member.added", by, added)
         return Added(users=added)
 
     done: Added = await db.transaction(work)
@@ -174,13 +154,11 @@ async def remove_member(
     """End a membership; False if there was none."""
 
     async def work(connection: Any) -> bool:
-        facts = await _lock(connection, room_pk, [user, by])
+        facts = await lock_room(connection, room_pk, [user, by])
         permit(facts)
         if facts.role(user) is None:
             return False
-        await connection.execute(_DELETE, room_pk, user)
-        version = await connection.fetchval(_VERSION, room_pk, 1)
-        await connection.execute(_ANNOUNCE_REMOVED, room_pk, version, by, user, reason)
+        await end_membership(connection, room_pk, user, by=by, reason=reason)
         return True
 
     done: bool = await db.transaction(work)
@@ -208,7 +186,7 @@ async def update_member(
     """Change a member; False if the user is none. A new owner makes the old one an admin."""
 
     async def work(connection: Any) -> bool:
-        facts = await _lock(connection, room_pk, [user, by])
+        facts = await lock_room(connection, room_pk, [user, by])
         permit(facts)
         if facts.role(user) is None:
             return False
@@ -222,7 +200,7 @@ async def update_member(
         if updated is not None:
             changed.append(user)
         if changed:
-            await _announce(connection, room_pk, "member.updated", by, changed)
+            await announce_members(connection, room_pk, "member.updated", by, changed)
         return True
 
     done: bool = await db.transaction(work)
@@ -234,18 +212,30 @@ UPDATE members SET role = 'admin' WHERE room_pk = $1 AND role = 'owner' RETURNIN
 """
 
 
-async def _lock(connection: Any, room_pk: int, users: Sequence[str | None]) -> RoomFacts:
-    room = await connection.fetchrow(_LOCK, room_pk)
-    named = [user for user in users if user is not None]
-    rows = await connection.fetch(_ROLES, room_pk, named)
-    count = await connection.fetchval(_COUNT, room_pk)
-    roles = {row["user_id"]: row["role"] for row in rows}
-    return RoomFacts(room["kind"], room["deleted_at"] is not None, count, roles)
+async def end_membership(
+    connection: Any, room_pk: int, user: str, *, by: str | None, reason: str
+) -> None:
+    """Remove the member and announce it, inside a transaction that has locked the room.
+
+    Announced even if there was no membership: a ban also ends what rests on none.
+    """
+    status = await connection.execute(_DELETE, room_pk, user)
+    if status != "DELETE 0":
+        await connection.execute(_DEPART, room_pk, user)
+    data = encode({"user": user, "by": by, "reason": reason}).decode()
+    await announce_change(connection, room_pk, "member.removed", by, data)
 
 
-async def _announce(
+async def was_member(db: Database, project: str, room: str, user: str) -> bool:
+    """Whether the user has been a member of this living room before."""
+    found: bool = await db.fetchval(_DEPARTED, project, room, user)
+    return found
+
+
+async def announce_members(
     connection: Any, room_pk: int, event: str, by: str | None, users: Sequence[str]
 ) -> None:
     """One version and one announcement for each of `users`, in their order."""
-    version = await connection.fetchval(_VERSION, room_pk, len(users))
+    version = await take_versions(connection, room_pk, len(users))
     await connection.execute(_ANNOUNCE_CHANGED, room_pk, version, event, by, list(users))
+    await audit_announced(connection, room_pk, version)

@@ -3,7 +3,7 @@
 Creating is one transaction: founders that exist, the room, its members. Ids are never reused, a
 direct pair and an external id only once their room is deleted; who loses a race for one of them
 finds the winner's room in a *new* statement, whose snapshot sees it. Founders make no
-announcement: nobody can have been in the room before. Changing rooms is not here yet.
+announcement: nobody can have been in the room before. Changing rooms is `room_changes`.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
+from storage.postgres.audit import audit
 from storage.postgres.json_text import with_times
 from storage.postgres.pool import Database
 from storage.postgres.users import missing_users
@@ -89,9 +90,15 @@ CROSS JOIN LATERAL (
     updated="r.updated_at",
     last="r.last_message_at",
 )
-_FETCH: Final = """
-SELECT convert_to(row_to_json(body)::text, 'UTF8') FROM rooms AS r {{object}} WHERE r.pk = $1
-""".replace("{{object}}", _OBJECT)
+_FETCH: Final = with_times(
+    """
+SELECT convert_to(CASE WHEN r.deleted_at IS NULL THEN row_to_json(body)::text ELSE
+           (row_to_json(body)::jsonb || jsonb_build_object('deleted_at', {{deleted}}))::text
+       END, 'UTF8')
+FROM rooms AS r {{object}} WHERE r.pk = $1
+""".replace("{{object}}", _OBJECT),
+    deleted="r.deleted_at",
+)
 # One statement a set of filters, so that each walks the index that fits it.
 _LIST: Final = """
 WITH page AS (
@@ -173,6 +180,7 @@ async def create_room(
             if pk is not None:
                 roles = [role for _, role in new.founders]
                 await connection.execute(_FOUND, pk, project, users, roles)
+                await audit(connection, project, new.created_by, "room.created", f"room:{new.id}")
                 return CreatedRoom("created", pk, new.id)
             existing = await _find_existing(connection, project, new)
             if existing is not None:

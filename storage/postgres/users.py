@@ -1,7 +1,7 @@
-"""Users: create, read, their state for authentication, and revocation of their tokens.
+"""Users: create, read, their state for authentication; changing them is `user_changes`.
 
-A deleted user keeps the row, so that the id, username and external id stay taken for good; reads
-for outsiders do not see it. Objects leave as bytes of JSON that PostgreSQL builds.
+A deleted user keeps the row, so that the id stays taken for good; reads for outsiders do not see
+it. Objects leave as bytes of JSON that PostgreSQL builds.
 Functions whose first parameter is `connection` run inside a transaction of their caller.
 """
 
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
+from storage.postgres.audit import audit
 from storage.postgres.json_text import with_times
 from storage.postgres.pool import Database
 
@@ -51,7 +52,10 @@ ON CONFLICT DO NOTHING
 _LIVE: Final = """
 SELECT id FROM users WHERE project = $1 AND id = ANY($2::text[]) AND deleted_at IS NULL
 """
-_USER: Final = with_times(
+# Until the caller's transaction ends nobody of these is deleted: a deletion looks for memberships
+# after it has committed, so it finds the ones that are made now.
+_LIVE_HELD: Final = _LIVE + "FOR SHARE"
+USER_OBJECT: Final = with_times(
     """
 SELECT convert_to(row_to_json(body)::text, 'UTF8')
 FROM {{source}} AS u CROSS JOIN LATERAL (
@@ -65,7 +69,7 @@ FROM {{source}} AS u CROSS JOIN LATERAL (
     seen="u.last_seen_at",
 )
 _FETCH: Final = (
-    _USER.replace("{{source}}", "users")
+    USER_OBJECT.replace("{{source}}", "users")
     + "WHERE u.project = $1 AND u.id = $2 AND u.deleted_at IS NULL"
 )
 _CREATE: Final = """
@@ -75,13 +79,7 @@ WITH made AS (
     VALUES ($1, $2, $3, $4, $5, $6, $7, $8::text::json)
     RETURNING *
 )
-{{user}}""".replace("{{user}}", _USER.replace("{{source}}", "made"))
-_REVOKE: Final = """
-UPDATE users SET tokens_revoked_at = greatest(tokens_revoked_at, $3)
-WHERE project = $1 AND id = $2 AND deleted_at IS NULL
-RETURNING id
-"""
-
+{{user}}""".replace("{{user}}", USER_OBJECT.replace("{{source}}", "made"))
 STATEMENTS: Final = {"state": _STATE, "fetch": _FETCH, "live": _LIVE}
 """Reads of this module, for the test that looks at their plans."""
 
@@ -108,23 +106,24 @@ async def fetch_user(db: Database, project: str, user: str) -> bytes | None:
 async def create_user(db: Database, project: str, new: NewUser) -> bytes:
     """The new user object. StorageRefused with the constraint's name if something is taken:
     `users_pkey`, `users_username` or `users_external_user_id`."""
-    made: bytes = await db.fetchval(
-        _CREATE,
-        project,
-        new.id,
-        new.username,
-        new.external_user_id,
-        new.display_name,
-        new.email,
-        new.avatar_url,
-        new.metadata,
-    )
-    return made
 
+    async def work(connection: Any) -> bytes:
+        made: bytes = await connection.fetchval(
+            _CREATE,
+            project,
+            new.id,
+            new.username,
+            new.external_user_id,
+            new.display_name,
+            new.email,
+            new.avatar_url,
+            new.metadata,
+        )
+        await audit(connection, project, None, "user.created", f"user:{new.id}")
+        return made
 
-async def revoke_tokens(db: Database, project: str, user: str, at: datetime) -> bool:
-    """Void every token issued until `at`; False if there is no such user."""
-    return await db.fetchval(_REVOKE, project, user, at) is not None
+    done: bytes = await db.transaction(work)
+    return done
 
 
 async def missing_users(
@@ -143,5 +142,5 @@ async def missing_users(
 
 
 async def _absent(connection: Any, project: str, wanted: Sequence[str]) -> list[str]:
-    found = {row["id"] for row in await connection.fetch(_LIVE, project, wanted)}
+    found = {row["id"] for row in await connection.fetch(_LIVE_HELD, project, wanted)}
     return [user for user in wanted if user not in found]

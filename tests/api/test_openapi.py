@@ -6,8 +6,9 @@ from typing import Any
 
 
 def properties(document: dict[str, Any], path: str, method: str, status: str) -> set[str]:
+    """The fields that an answer always has."""
     schema = document["paths"][path][method]["responses"][status]["content"]["application/json"]
-    return set(resolve(document, schema["schema"])["properties"])
+    return set(resolve(document, schema["schema"])["required"])
 
 
 def resolve(document: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:

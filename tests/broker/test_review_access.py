@@ -10,6 +10,7 @@ import trio.testing
 from broker import admission
 from broker.connection import Connection
 from broker.domain import users
+from broker.domain.user_changes import revoke_user_tokens
 from storage.redis.keys import user_channel
 from tests.support.local_broker import LocalBroker, LocalClient, open_broker, replaced
 from tests.support.rooms import PROJECT, key_of
@@ -108,7 +109,7 @@ async def test_a_revocation_during_the_admission_ends_the_connection(
         if is_first:
             is_first = False
             storage = broker.storage
-            await users.revoke_user_tokens(storage.db, storage.store.rooms, PROJECT, "bob")
+            await revoke_user_tokens(storage.db, storage.announcer, PROJECT, "bob")
             # Behind the revocation in the inbox: when it was delivered, so was the other.
             await storage.publish(ROOM, "a mark")
             await alice.wait_messages(ROOM, 1)

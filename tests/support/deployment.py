@@ -55,6 +55,12 @@ class Deployment:
         """A connection of the user to one of the brokers."""
         return ChatClient.connect(self.brokers[node].url, make_token(user), **options)
 
+    def connect_with(
+        self, user: str, claims: dict[str, Any], node: int = 0
+    ) -> AbstractAsyncContextManager[ChatClient]:
+        """The same with further claims in the token."""
+        return ChatClient.connect(self.brokers[node].url, make_token(user, **claims))
+
     async def send(
         self, method: str, path: str, body: Any = None, *, user: str | None = None, **options: Any
     ) -> Response:

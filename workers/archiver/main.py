@@ -16,6 +16,7 @@ import trio
 
 from broker.domain.announcing import Announcer
 from broker.domain.seeding import Seeder
+from broker.domain.user_changes import UserChanges
 from config.metrics import Metrics, serve_metrics
 from config.settings import Settings
 from storage.errors import StorageUnavailable
@@ -69,7 +70,8 @@ async def serve_archiver(settings: Settings, *, ready: Callable[[str], None]) ->
                 settings.archive_interval,
             )  # fmt: skip
             announcer = Announcer(database, store.rooms, Seeder(database, store.rooms))
-            nursery.start_soon(announce_late, announcer, metrics)
+            users = UserChanges(database, announcer)
+            nursery.start_soon(announce_late, announcer, metrics, users)
             nursery.start_soon(archiver.watch_backlog)
             ready(f"{settings.room_partitions} partitions")
             await archiver.run()

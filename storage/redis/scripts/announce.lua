@@ -1,6 +1,7 @@
 -- Announce: append one committed change of PostgreSQL truth (room, member) to the room's events.
 -- Idempotent by version and atomic with the room's ver, so an announcement that is repeated or
 -- overtaken changes nothing. The archive backlog limit does not apply: the change is committed.
+-- `access.changed` only raises ver, so that cached roles are read again: no event, nobody is told.
 -- KEYS: life, room, log, archive, nodes, reads
 -- ARGV: life_id, R, event, sender, version, data, log_length, inbox_prefix, inbox_max
 -- RETURNS: {offset, seq, ms} | {'DONE'} | {'FENCED'} | {'COLD'}
@@ -12,6 +13,10 @@ if not life_holds(KEYS[1], ARGV[1]) then return {'FENCED'} end
 local room = redis.call('HMGET', KEYS[2], 'epoch', 'offset', 'seq', 'archived', 'ver')
 if room[1] ~= ARGV[1] then return {'COLD'} end
 if tonumber(ARGV[5]) <= tonumber(room[5]) then return {'DONE'} end
+if ARGV[3] == 'access.changed' then
+  redis.call('HSET', KEYS[2], 'ver', ARGV[5])
+  return {'DONE'}
+end
 local ms_text = now_text()
 local ms = tonumber(ms_text)
 local keys = {life = KEYS[1], room = KEYS[2], log = KEYS[3], archive = KEYS[4], reads = KEYS[6]}

@@ -1,144 +1,15 @@
-"""The page statement itself: plans, byte shapes, and the snapshot it stands at."""
+"""The page statement itself: byte shapes, and the snapshot it stands at."""
 
 from __future__ import annotations
 
 import json
 from datetime import UTC, datetime, timedelta
 
-from storage.postgres import api_keys, members, message_details, messages, rooms, users
+from storage.postgres import messages
 from storage.postgres.messages import ReactionsAsked, read_page
 from storage.postgres.pool import Database
-from tests.support.servers import run_sql
 
 BIRTH = datetime(2026, 1, 2, 3, 4, 5, 678_000, tzinfo=UTC)
-FILL = """
-INSERT INTO users (project, id, username, external_user_id)
-SELECT 'p' || n % 5, 'user' || n, 'name' || n, 'ext' || n FROM generate_series(1, 3000) n;
-INSERT INTO rooms (project, id, kind, external_id)
-SELECT 'p' || n % 5, 'room' || n, CASE WHEN n % 100 = 0 THEN 'public' ELSE 'group' END, 'x' || n
-FROM generate_series(1, 3000) n;
-INSERT INTO rooms (project, id, kind, direct_low, direct_high)
-SELECT 'p1', 'direct' || n, 'direct', 'a' || n, 'b' || n FROM generate_series(1, 3000) n;
-INSERT INTO members (room_pk, user_id, project)
-SELECT pk, 'user' || n, project FROM rooms, generate_series(1, 10) n;
-INSERT INTO messages (room_pk, seq, id, sender, content, created_at, event_offset, last_offset)
-SELECT r, n, gen_random_uuid(), 'user' || n % 7, 'text', now(), n, n
-FROM generate_series(1, 300) r, generate_series(1, 100) n;
-INSERT INTO reactions (room_pk, seq, reaction, user_id, created_at)
-SELECT r, n, 'yes', 'user' || u, now()
-FROM generate_series(1, 300) r, generate_series(1, 100, 10) n, generate_series(1, 5) u;
-INSERT INTO api_keys (id, project, prefix, hash)
-SELECT gen_random_uuid(), 'default', 'p' || n, sha256(n::text::bytea)
-FROM generate_series(1, 2000) n;
-INSERT INTO projects (id) SELECT 'project' || n FROM generate_series(1, 2000) n;
-ANALYZE;
-"""
-COMMON = (7, "user1", False, ["user2"], 11, [5], ["yes"], ["user1"])
-NEVER_SCANNED = ("messages", "users", "rooms", "members", "reactions", "api_keys", "projects")
-
-SELECTIONS = {
-    "before": (50, 20),
-    "after": (50, 20),
-    "around": (50, 10, 10),
-    "skip": (50, 10, [101, 102]),
-    "seq": (50,),
-    "id": ("0198c5b6-7a0e-7000-8000-000000000000",),
-}
-FILTERS = {
-    "sender": ("user1",),
-    "text": (),
-    "kind": ("image",),
-    "time": (BIRTH, BIRTH + timedelta(days=3650)),
-    "replies": (3,),
-}
-
-
-def selection_arguments(name: str) -> tuple[object, ...]:
-    """What a statement takes behind the arguments that all have."""
-    selection, *parts = name.split()
-    found: tuple[object, ...] = SELECTIONS[selection]
-    for part in parts:
-        found += FILTERS[part]
-    return found
-
-
-STATEMENTS = {
-    **{
-        f"messages {name}": (statement, (*COMMON, *selection_arguments(name)))
-        for name, statement in messages.STATEMENTS.items()
-    },
-    "message_details room": (
-        message_details.STATEMENTS["room"],
-        ("0198c5b6-7a0e-7000-8000-000000000000", "p1"),
-    ),
-    "message_details reactions": (
-        message_details.STATEMENTS["reactions"],
-        (7, 11, 0, 50, ["yes"], ["user1"]),
-    ),
-    "users state": (users.STATEMENTS["state"], ("p1", "user1")),
-    "users fetch": (users.STATEMENTS["fetch"], ("p1", "user1")),
-    "users live": (users.STATEMENTS["live"], ("p1", ["user1", "user6"])),
-    "rooms by_pair": (rooms.STATEMENTS["by_pair"], ("p1", "a7", "b7")),
-    "rooms by_external_id": (rooms.STATEMENTS["by_external_id"], ("p1", "x6")),
-    "rooms by_id": (rooms.STATEMENTS["by_id"], ("p1", "room6")),
-    "rooms fetch": (rooms.STATEMENTS["fetch"], (7,)),
-    "rooms list": (rooms.STATEMENTS["list"], ("p2", 0, 50)),
-    "rooms list kind": (rooms.STATEMENTS["list kind"], ("p2", 0, 50, "group")),
-    "rooms list external_id": (rooms.STATEMENTS["list external_id"], ("p2", 0, 50, "x7")),
-    "rooms list kind external_id": (
-        rooms.STATEMENTS["list kind external_id"],
-        ("p2", 0, 50, "group", "x7"),
-    ),
-    "rooms total": (rooms.STATEMENTS["total"], ("p2",)),
-    "rooms total kind": (rooms.STATEMENTS["total kind"], ("p2", "group")),
-    "rooms total external_id": (rooms.STATEMENTS["total external_id"], ("p2", "x7")),
-    "rooms total kind external_id": (
-        rooms.STATEMENTS["total kind external_id"],
-        ("p2", "group", "x7"),
-    ),
-    "members roles": (members.STATEMENTS["roles"], (7, ["user1"])),
-    "members list": (members.STATEMENTS["list"], (7, 0, 50)),
-    "members some": (members.STATEMENTS["some"], (7, ["user1"])),
-    "api_keys find": (api_keys.STATEMENTS["find"], (b"x" * 32,)),
-    "api_keys project": (api_keys.STATEMENTS["project"], ("project7",)),
-}
-
-
-def test_every_statement_has_a_plan_below():
-    named = {
-        f"{module.__name__.rpartition('.')[2]} {name}"
-        for module in (api_keys, members, message_details, messages, rooms, users)
-        for name in module.STATEMENTS
-    }
-    assert named == set(STATEMENTS)
-
-
-def test_every_query_walks_its_index(database_url):
-    async def explain(connection):
-        await connection.execute(FILL)
-        await connection.execute("SET plan_cache_mode = force_generic_plan")
-        plans = {}
-        for name, (statement, arguments) in STATEMENTS.items():
-            rows = await connection.fetch(f"EXPLAIN (VERBOSE) {statement}", *arguments)
-            await connection.execute(f"PREPARE generic AS {statement}")
-            nulls = ", ".join(["NULL"] * len(arguments))
-            rows += await connection.fetch(f"EXPLAIN (VERBOSE) EXECUTE generic({nulls})")
-            await connection.execute("DEALLOCATE generic")
-            plans[name] = "\n".join(row[0] for row in rows)
-        return plans
-
-    scans = {}
-    for name, plan in run_sql(database_url, explain).items():
-        found = [
-            line.strip()
-            for line in plan.splitlines()
-            if "Seq Scan" in line and any(f"public.{table}" in line for table in NEVER_SCANNED)
-        ]
-        if found:
-            scans[name] = found
-    # All rooms of a project are a fifth of the table here: reading it whole is the right plan.
-    allowed = {name for name in scans if name.startswith("rooms total")}
-    assert set(scans) <= allowed, scans
 
 
 async def make_room(database: Database, *, archived_offset: int = 0) -> int:
