@@ -9,7 +9,7 @@ import trio.testing
 
 from broker import admission
 from broker.connection import Connection
-from broker.domain.users import revoke_user_tokens
+from broker.domain import users
 from storage.redis.keys import user_channel
 from tests.support.local_broker import LocalBroker, LocalClient, open_broker, replaced
 from tests.support.rooms import PROJECT, key_of
@@ -99,7 +99,7 @@ async def test_a_revocation_during_the_admission_ends_the_connection(
     broker: LocalBroker, monkeypatch: pytest.MonkeyPatch
 ):
     """P7, B16a: PostgreSQL was read before the revocation, the connection opens after it."""
-    original = admission.admit_user
+    original = users.admit_user
     is_first = True
 
     async def admit_user(*arguments: Any, **options: Any) -> None:
@@ -108,7 +108,7 @@ async def test_a_revocation_during_the_admission_ends_the_connection(
         if is_first:
             is_first = False
             storage = broker.storage
-            await revoke_user_tokens(storage.db, storage.store.rooms, PROJECT, "bob")
+            await users.revoke_user_tokens(storage.db, storage.store.rooms, PROJECT, "bob")
             # Behind the revocation in the inbox: when it was delivered, so was the other.
             await storage.publish(ROOM, "a mark")
             await alice.wait_messages(ROOM, 1)

@@ -37,7 +37,8 @@ async def test_a_rejoin_may_take_longer_than_the_lease(broker: LocalBroker):
 
     def slowly(original: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None]]:
         async def check_roles(*arguments: Any) -> None:
-            await trio.sleep(1.5 * LEASE)
+            with trio.move_on_after(1.5 * LEASE):
+                await trio.Event().wait()
             await original(*arguments)
 
         return check_roles

@@ -144,6 +144,31 @@ async def until_seen(client: LocalClient, content: str) -> None:
     await client.wait(is_seen, what=content)
 
 
+async def test_a_leave_that_is_late_does_not_undo_a_newer_join(broker: LocalBroker):
+    """B4: its first try was cut off; the repeat arrives behind the next subscribe."""
+    called, go_on, done = trio.Event(), trio.Event(), trio.Event()
+
+    def delay(leave: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+        async def leave_late(*arguments: Any, **more: Any) -> Any:
+            called.set()
+            await go_on.wait()
+            await leave(*arguments, **more)
+            done.set()
+
+        return leave_late
+
+    async with broker.connect("alice") as alice:
+        await alice.subscribe(ROOM)
+        with replaced(broker.storage.store.nodes, "leave", delay):
+            await alice.call("unsubscribe", room=ROOM)
+            await called.wait()
+            await alice.subscribe(ROOM)
+            go_on.set()
+            await done.wait()
+        await broker.storage.publish(ROOM, "delivered at once")
+        await alice.wait_messages(ROOM, 1, deadline=2.0)
+
+
 # --- B9: two connections, one room, different positions -------------------------------------------
 
 
