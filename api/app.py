@@ -19,10 +19,12 @@ from quart_trio import QuartTrio
 
 from api.health import HealthRoutes
 from api.members import MemberRoutes
+from api.message_copies import CopyRoutes
 from api.messages import MessageRoutes
 from api.problems import register_problems
 from api.project import ProjectRoutes
 from api.rates import RateState
+from api.reactions import ReactionRoutes
 from api.rooms import RoomRoutes
 from api.routes import Resource, Route
 from api.services import Services
@@ -35,6 +37,8 @@ _RESOURCES: tuple[Callable[[Services], Resource], ...] = (
     RoomRoutes,
     MemberRoutes,
     MessageRoutes,
+    CopyRoutes,
+    ReactionRoutes,
     HealthRoutes,
 )
 _CREDENTIALS: dict[str, list[str]] = {"key": [], "token": []}

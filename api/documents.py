@@ -10,6 +10,8 @@ from typing import Any
 
 from msgspec import Struct
 
+from broker.protocol.message_draft import MessageDraft
+
 
 class UserDocument(Struct, kw_only=True):
     """A user."""
@@ -134,6 +136,37 @@ class MessageDocument(Struct, kw_only=True):
     reactions: dict[str, ReactionDocument]
 
 
+class BatchMessage(MessageDraft, kw_only=True):
+    """A message and where it goes; `user_id` names its sender."""
+
+    room: str
+    user_id: str | None = None
+
+
+class BatchDocument(Struct, kw_only=True):
+    """Of each message, in order: itself as published, or `error` with a problem document."""
+
+    items: list[dict[str, Any]]
+
+
+class UserReactionDocument(Struct, kw_only=True):
+    """One user's reaction."""
+
+    user: str
+    reaction: str
+    created_at: str
+
+
+class ReactionListDocument(Struct, kw_only=True, rename={"total_pages": "totalPages"}):
+    """A part of the reactions to a message."""
+
+    items: list[UserReactionDocument]
+    page: int
+    limit: int
+    total: int
+    total_pages: int
+
+
 class NamesDocument(Struct, kw_only=True):
     """What a user is called."""
 
@@ -198,7 +231,7 @@ class RoomListQuery(Struct, kw_only=True):
     external_id: str | None = None
 
 
-class HistoryQuery(ActingQuery, kw_only=True):
+class RepliesQuery(ActingQuery, kw_only=True):
     """Which messages: one of before, after, around, page, skip, or none of them."""
 
     before: int | None = None
@@ -208,6 +241,15 @@ class HistoryQuery(ActingQuery, kw_only=True):
     skip: int | None = None
     limit: int = 50
     deleted: bool = False
+
+
+class HistoryQuery(RepliesQuery, kw_only=True, rename={"from_": "from"}):
+    """The same among those of a sender, a kind or a time (both ends included)."""
+
+    sender: str | None = None
+    kind: str | None = None
+    from_: str | None = None
+    to: str | None = None
 
 
 class OneMessageQuery(ActingQuery, kw_only=True):

@@ -26,6 +26,8 @@ from api.services import Services
 from broker.domain.access import AccessReader
 from broker.domain.announcing import Announcer
 from broker.domain.api_keys import ApiKeys
+from broker.domain.changing import Changer
+from broker.domain.forwarding import Forwarder
 from broker.domain.identity import TokenVerifier
 from broker.domain.members import Members
 from broker.domain.publishing import Publisher
@@ -71,12 +73,15 @@ def build_services(settings: Settings, db: Database, store: RedisStore) -> Servi
     """The services over open storages."""
     access = AccessReader(db)
     seeder = Seeder(db, store.rooms)
+    publisher = Publisher(store.rooms, access, seeder)
     return Services(
         settings=settings,
         db=db,
         store=store,
         access=access,
-        publisher=Publisher(store.rooms, access, seeder),
+        publisher=publisher,
+        changer=Changer(db, store.rooms, access, seeder),
+        forwarder=Forwarder(db, store.rooms, access, publisher),
         members=Members(
             db,
             store.rooms,

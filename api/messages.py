@@ -1,54 +1,49 @@
-"""Messages of a room: write one, read pages of them, find one. Pages hold what is not archived yet.
+"""Messages: write one, read pages of them, and read, edit or delete one, by room or by id alone.
 
-A page's ETag is of its very bytes, made after the merge; access is checked before it is compared.
+Pages hold what is not archived yet. A message is named by its seq or its id in its room's paths,
+and by its id in `/v1/messages/{id}`, where a room that one may not know of makes it not found.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
-from urllib.parse import quote, urlencode
 
 import msgspec
 from quart import Response, request
 from quart_schema import document_querystring, document_request, document_response
 
-from api.bodies import (
-    acting_user,
-    json_response,
-    list_body,
-    query_flag,
-    query_number,
-    read_body,
-)
+from api.bodies import acting_user, json_response, no_content, read_body
 from api.documents import (
     ActingQuery,
     HistoryDocument,
     HistoryQuery,
     MessageDocument,
     OneMessageQuery,
+    RepliesQuery,
 )
+from api.history_pages import (
+    conditional,
+    is_revealed,
+    numbered_body,
+    page_body,
+    page_query,
+    query_filter,
+)
+from api.message_places import path_of, published_response, read_message, room_of, wanted_of
 from api.routes import Route
 from api.services import Services
-from broker.domain.access import Access, Actor
-from broker.domain.history import Page, PageQuery, load_message, load_page
-from broker.domain.publishing import Published
+from broker.domain.access import Actor
+from broker.domain.history import load_page
 from broker.domain.roles import Action
-from broker.protocol.commands import PAGE_DEFAULT, PAGE_MAX
 from broker.protocol.errors import ProtocolError
-from broker.protocol.events import message_json
-from broker.protocol.ids import is_message_id
+from broker.protocol.message_changes import MessageEdit, parse_message_edit
 from broker.protocol.message_draft import MessageDraft, check_draft, parse_message_draft
-from config.limits import API_PAGE_BYTES_MAX
-from storage.postgres.messages import SEQ_MAX
+from storage.postgres.message_filters import MessageFilter
 from storage.redis.keys import room_key
-
-_BOUNDS = ("before", "after", "around")
-_FILTERS = ("sender", "kind", "from", "to")
 
 
 class MessageRoutes:
-    """`/v1/rooms/{id}/messages`."""
+    """`/v1/rooms/{id}/messages` and `/v1/messages/{id}`."""
 
     tag = "messages"
 
@@ -57,10 +52,17 @@ class MessageRoutes:
 
     def routes(self) -> Sequence[Route]:
         """The operations."""
+        one = "/v1/rooms/<room>/messages/<message>"
         return (
             Route("POST", "/v1/rooms/<room>/messages", self.create_message),
             Route("GET", "/v1/rooms/<room>/messages", self.list_messages),
-            Route("GET", "/v1/rooms/<room>/messages/<message>", self.get_message),
+            Route("GET", one, self.get_message),
+            Route("PATCH", one, self.edit_message),
+            Route("DELETE", one, self.delete_message),
+            Route("GET", f"{one}/replies", self.list_replies),
+            Route("GET", "/v1/messages/<message>", self.get_message_by_id),
+            Route("PATCH", "/v1/messages/<message>", self.edit_message_by_id),
+            Route("DELETE", "/v1/messages/<message>", self.delete_message_by_id),
         )
 
     @document_querystring(ActingQuery)
@@ -79,11 +81,9 @@ class MessageRoutes:
         _take_idempotency_key(draft)
         actor = await services.auth.actor(credential, acting_user(data))
         # Fresh, not remembered: this process hears no events that would tell it of changes.
-        access = await services.access.read(actor.project, room, actor.user)
+        await services.access.read(actor.project, room, actor.user)
         published = await services.publisher.publish(actor, room, draft)
-        body = await self._published(actor, room, access, published)
-        location = f"/v1/rooms/{quote(room, safe='')}/messages/{published.seq}"
-        return json_response(body, 200 if published.duplicate else 201, location=location)
+        return await published_response(services, actor, room, published)
 
     @document_querystring(HistoryQuery)
     @document_response(HistoryDocument)
@@ -91,12 +91,93 @@ class MessageRoutes:
         """A page of the room's messages in rising order, complete up to this moment.
 
         By `before`, `after` (both exclusive) or `around` a seq, or else the newest; or by `page`
-        (1 is the newest) or `skip` (from the newest), which also count the messages.
+        (1 is the newest) or `skip` (from the newest), which also count the messages. `sender`,
+        `kind`, `from` and `to` (times, inclusive) choose among them.
         """
+        actor = await self._actor()
+        return await self._page(actor, room, path_of(room), query_filter())
+
+    @document_querystring(RepliesQuery)
+    @document_response(HistoryDocument)
+    async def list_replies(self, room: str, message: str) -> Response:
+        """A page of the direct replies to a message; as for the room's messages."""
+        actor = await self._actor()
+        _, body = await read_message(self._services, actor, room, wanted_of(message))
+        seq = msgspec.json.decode(body)["seq"]
+        path = f"{path_of(room, seq)}/replies"
+        return await self._page(actor, room, path, MessageFilter(reply_to=seq))
+
+    @document_querystring(OneMessageQuery)
+    @document_response(MessageDocument)
+    async def get_message(self, room: str, message: str) -> Response:
+        """One message by seq or id, as of now."""
+        return await self._get(await self._actor(), room, message)
+
+    @document_querystring(ActingQuery)
+    @document_request(MessageEdit)
+    @document_response(MessageDocument)
+    async def edit_message(self, room: str, message: str) -> Response:
+        """Replace the given fields of a message: its sender or a key."""
+        actor, edit = await self._edit()
+        return await self._patch(actor, room, message, edit)
+
+    @document_querystring(ActingQuery)
+    async def delete_message(self, room: str, message: str) -> Response:
+        """Delete a message: its sender, who may moderate, or a key. It keeps its seq."""
+        actor = await self._actor()
+        await self._services.changer.delete(actor, room, wanted_of(message))
+        return no_content()
+
+    @document_querystring(OneMessageQuery)
+    @document_response(MessageDocument)
+    async def get_message_by_id(self, message: str) -> Response:
+        """One message by its id alone."""
+        actor = await self._actor()
+        return await self._get(actor, await room_of(self._services, actor, message), message)
+
+    @document_querystring(ActingQuery)
+    @document_request(MessageEdit)
+    @document_response(MessageDocument)
+    async def edit_message_by_id(self, message: str) -> Response:
+        """Replace the given fields of a message named by its id alone."""
+        actor, edit = await self._edit()
+        room = await room_of(self._services, actor, message)
+        return await self._patch(actor, room, message, edit)
+
+    @document_querystring(ActingQuery)
+    async def delete_message_by_id(self, message: str) -> Response:
+        """Delete a message named by its id alone."""
+        actor = await self._actor()
+        room = await room_of(self._services, actor, message)
+        await self._services.changer.delete(actor, room, message)
+        return no_content()
+
+    async def _actor(self) -> Actor:
+        auth = self._services.auth
+        return await auth.actor(await auth.credential())
+
+    async def _edit(self) -> tuple[Actor, MessageEdit]:
+        auth = self._services.auth
+        credential = await auth.credential()
+        data = await read_body()
+        edit = parse_message_edit(data)
+        return await auth.actor(credential, acting_user(data)), edit
+
+    async def _get(self, actor: Actor, room: str, message: str) -> Response:
+        reveal = is_revealed(actor)
+        _, body = await read_message(self._services, actor, room, wanted_of(message), reveal=reveal)
+        return json_response(body)
+
+    async def _patch(self, actor: Actor, room: str, message: str, edit: MessageEdit) -> Response:
+        wanted = wanted_of(message)
+        await self._services.changer.edit(actor, room, wanted, edit)
+        _, body = await read_message(self._services, actor, room, wanted)
+        return json_response(body)
+
+    async def _page(self, actor: Actor, room: str, path: str, chosen: MessageFilter) -> Response:
         services = self._services
-        actor = await services.auth.actor(await services.auth.credential())
-        query = _page_query()
-        reveal = _reveal(actor)
+        query = page_query(chosen)
+        reveal = is_revealed(actor)
         access = await services.access.read(actor.project, room, actor.user)
         access.require(Action.READ, actor, room)
         page = await load_page(
@@ -109,57 +190,10 @@ class MessageRoutes:
             reveal=reveal,
             with_users=query.skip is None,
         )
-        body = _page_body(room, query, page) if query.skip is None else _list_body(query, page)
-        return _conditional(body)
-
-    @document_querystring(OneMessageQuery)
-    @document_response(MessageDocument)
-    async def get_message(self, room: str, message: str) -> Response:
-        """One message by seq or id, as of now."""
-        services = self._services
-        actor = await services.auth.actor(await services.auth.credential())
-        reveal = _reveal(actor)
-        access = await services.access.read(actor.project, room, actor.user)
-        access.require(Action.READ, actor, room)
-        wanted = _message_name(message)
-        found = wanted is not None and await load_message(
-            services.db,
-            services.store.rooms,
-            room_key(actor.project, room),
-            room_pk=access.room_pk,
-            wanted=wanted,
-            viewer=actor.user,
-            reveal=reveal,
+        is_numbered = query.skip is not None
+        return conditional(
+            numbered_body(query, page) if is_numbered else page_body(path, query, page)
         )
-        if not found:
-            raise ProtocolError("message_not_found")
-        return json_response(found)
-
-    async def _published(
-        self, actor: Actor, room: str, access: Access, published: Published
-    ) -> bytes:
-        """The message, with what the answer to a publish says besides."""
-        if published.duplicate:
-            services = self._services
-            found = await load_message(
-                services.db,
-                services.store.rooms,
-                room_key(actor.project, room),
-                room_pk=access.room_pk,
-                wanted=published.seq,
-                viewer=actor.user,
-            )
-            message = found or msgspec.json.encode({"seq": published.seq, "room": room})
-        else:
-            message = message_json(published.seq, published.created_ms, published.data)
-        more = msgspec.json.encode(
-            {
-                "message_id": published.message_id,
-                "offset": published.offset,
-                "duplicate": published.duplicate,
-            }
-        )
-        return message[:-1] + b"," + more[1:]
 
 
 def _take_idempotency_key(draft: MessageDraft) -> None:
@@ -172,91 +206,3 @@ def _take_idempotency_key(draft: MessageDraft) -> None:
         )
     draft.client_id = key
     check_draft(draft)
-
-
-def _page_query() -> PageQuery:
-    """What the query asks for; raises ProtocolError naming the parameter."""
-    args = request.args
-    for name in _FILTERS:
-        if name in args:
-            raise ProtocolError("bad_request", f"`{name}` does not filter messages yet.", name)
-    given = [name for name in (*_BOUNDS, "page", "skip") if name in args]
-    if len(given) > 1:
-        raise ProtocolError("bad_request", f"`{given[0]}` and `{given[1]}` exclude.", given[1])
-    limit = query_number("limit", low=1, high=PAGE_MAX) or PAGE_DEFAULT
-    page = query_number("page", low=1)
-    skip = query_number("skip")
-    if page is not None:
-        skip = min((page - 1) * limit, SEQ_MAX)
-    return PageQuery(
-        limit=limit,
-        before=query_number("before"),
-        after=query_number("after"),
-        around=query_number("around"),
-        skip=skip,
-        bytes_max=None if skip is not None else API_PAGE_BYTES_MAX,
-    )
-
-
-def _reveal(actor: Actor) -> bool:
-    """Whether deleted content is to be shown: `?deleted=true`, by key only."""
-    if not query_flag("deleted"):
-        return False
-    if actor.caller == "user":
-        raise ProtocolError("forbidden", "Only a key sees deleted content.", "deleted")
-    return True
-
-
-def _message_name(text: str) -> int | str | None:
-    """A seq or a message id; None if the text can be neither."""
-    if text.isascii() and text.isdigit() and len(text) < 19:
-        return int(text)
-    return text if is_message_id(text) else None
-
-
-def _page_body(room: str, query: PageQuery, page: Page) -> bytes:
-    newer = _path(room, "after", page.newer_after, query.limit)
-    older = _path(room, "before", page.older_before, query.limit)
-    envelope = msgspec.json.encode(
-        {
-            "has_more_before": page.has_more_before,
-            "has_more_after": page.has_more_after,
-            "next": newer,
-            "previous": older,
-            "users": msgspec.Raw(page.users or b"{}"),
-        }
-    )
-    return b'{"items":%b,%b' % (page.items, envelope[1:])
-
-
-def _path(room: str, bound: str, seq: int | None, limit: int) -> str | None:
-    """The path of a neighbouring page, for the same actor."""
-    if seq is None:
-        return None
-    parameters = {bound: str(seq), "limit": str(limit)}
-    for name in ("user_id", "deleted"):
-        if name in request.args:
-            parameters[name] = request.args[name]
-    return f"/v1/rooms/{quote(room, safe='')}/messages?{urlencode(parameters)}"
-
-
-def _list_body(query: PageQuery, page: Page) -> bytes:
-    skip = query.skip or 0
-    return list_body(
-        page.items, page=skip // query.limit + 1, limit=query.limit, total=page.total or 0
-    )
-
-
-def _conditional(body: bytes) -> Response:
-    """200 with the body and its ETag, or 304 if the client has these very bytes."""
-    tag = '"' + hashlib.blake2b(body, digest_size=16).hexdigest() + '"'
-    known = [text.strip() for text in request.headers.get("If-None-Match", "").split(",")]
-    if "*" in known or any(text.removeprefix("W/") == tag for text in known):
-        response = Response(b"", status=304)
-        response.headers.pop("Content-Type", None)
-        response.headers["Cache-Control"] = "private, no-cache"
-    else:
-        response = json_response(body)
-    response.headers["ETag"] = tag
-    response.headers["Vary"] = "Authorization, X-API-Key"
-    return response

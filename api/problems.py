@@ -43,15 +43,7 @@ def problem(
     retry_after: float | None = None,
 ) -> Response:
     """The problem as a response."""
-    body = {
-        "type": "about:blank",
-        "title": HTTPStatus(status).phrase,
-        "status": status,
-        "detail": detail,
-        "code": code,
-        "field": field,
-        "retry_after": retry_after,
-    }
+    body = _body(status, code, detail, field, retry_after)
     response = Response(msgspec.json.encode(body), status=status, content_type=PROBLEM_TYPE)
     if status in (429, 503):
         seconds = 1 if retry_after is None else max(1, math.ceil(retry_after))
@@ -60,6 +52,25 @@ def problem(
         response.headers["WWW-Authenticate"] = "Bearer"
     response.headers["Cache-Control"] = "no-store"
     return response
+
+
+def problem_body(error: ProtocolError) -> dict[str, object]:
+    """The problem document of a refusal, for answers that hold several."""
+    return _body(error.status, error.code, error.message, error.field, error.retry_after)
+
+
+def _body(
+    status: int, code: str, detail: str, field: str | None, retry_after: float | None
+) -> dict[str, object]:
+    return {
+        "type": "about:blank",
+        "title": HTTPStatus(status).phrase,
+        "status": status,
+        "detail": detail,
+        "code": code,
+        "field": field,
+        "retry_after": retry_after,
+    }
 
 
 class Unsupported(ProtocolError):

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from api.auth import Authenticator
 from broker.domain.access import AccessReader
+from broker.domain.changing import Changer
+from broker.domain.forwarding import Forwarder
 from broker.domain.members import Members
 from broker.domain.publishing import Publisher
 from config.metrics import Metrics
@@ -23,6 +25,8 @@ class Services:
     store: RedisStore
     access: AccessReader
     publisher: Publisher
+    changer: Changer
+    forwarder: Forwarder
     members: Members
     auth: Authenticator
     metrics: Metrics

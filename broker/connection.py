@@ -22,6 +22,7 @@ from broker.domain.identity import Identity
 from broker.fast_publish import begin_publish
 from broker.protocol import errors, frames
 from broker.protocol.commands import (
+    RATED_AS_MESSAGES,
     Auth,
     Command,
     Ping,
@@ -137,12 +138,11 @@ class Connection:
             self.refuse(command.id, ProtocolError(code))
             self._count_refusal()
             return
-        is_publish = type(command) is Publish
-        wait = self._allowance.take(is_message=is_publish, now=trio.current_time())
+        is_message = type(command) in RATED_AS_MESSAGES
+        wait = self._allowance.take(is_message=is_message, now=trio.current_time())
         if wait:
-            self.refuse(
-                command.id, ProtocolError("rate_limited", retry_after=round(wait + 0.005, 2))
-            )
+            after = round(wait + 0.005, 2)
+            self.refuse(command.id, ProtocolError("rate_limited", retry_after=after))
             self._count_refusal()
             return
         if isinstance(command, Ping):

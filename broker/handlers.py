@@ -1,4 +1,4 @@
-"""What the commands do that need a task: slow publishes, subscribe, history, refresh.
+"""What the commands do that need a task: slow publishes, changes, subscribe, history, refresh.
 
 The rules: a command ends in exactly one answer, and every failure has its code: what the domain
 refuses, storage that is away (`unavailable`), a bug (`internal`, logged). Answers are posted in the
@@ -26,10 +26,15 @@ from broker.protocol.commands import (
     PAGE_DEFAULT,
     Auth,
     Command,
+    Delete,
+    Edit,
     History,
+    MessageChange,
     Publish,
+    React,
     Refresh,
     Subscribe,
+    Unreact,
     command_type,
 )
 from broker.protocol.errors import ProtocolError
@@ -83,6 +88,8 @@ def slow_command(connection: Connection, services: Services, command: Command) -
         return partial(subscribe, connection, services, command)
     if isinstance(command, History):
         return partial(history, connection, services, command)
+    if isinstance(command, Edit | Delete | React | Unreact):
+        return partial(change_message, connection, services, command)
     raise AssertionError(f"{command!r} is no slow command")
 
 
@@ -132,6 +139,31 @@ def _answer_published(
             services.times,
         )
     )
+
+
+async def change_message(
+    connection: Connection, services: Services, command: MessageChange
+) -> None:
+    """Edit or delete a message, add or take away a reaction; null if it is so already."""
+    actor, changer = connection.actor, services.changer
+    match command:
+        case Edit():
+            done = await changer.edit(actor, command.room, command.seq, command)
+        case Delete():
+            done = await changer.delete(actor, command.room, command.seq)
+        case React() | Unreact():
+            done = await changer.react(
+                actor,
+                command.room,
+                command.seq,
+                command.reaction,
+                is_added=isinstance(command, React),
+            )
+    if done is not None:
+        key = room_key(actor.project, command.room)
+        services.node.hub.answered.note(key, done.offset, done.seq)
+    offset = b"null" if done is None else b"%d" % done.offset
+    connection.reply(command.id, b'{"offset":%b}' % offset)
 
 
 async def history(connection: Connection, services: Services, command: History) -> None:

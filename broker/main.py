@@ -19,6 +19,7 @@ import trio
 from broker.application import BrokerApplication, guarded
 from broker.counts import Counts
 from broker.domain.access import AccessReader
+from broker.domain.changing import Changer
 from broker.domain.identity import TokenVerifier
 from broker.domain.publishing import Publisher
 from broker.domain.seeding import Seeder
@@ -85,6 +86,7 @@ async def _serve(
             access=access,
             seeder=seeder,
             publisher=Publisher(store.rooms, access, seeder),
+            changer=Changer(db, store.rooms, access, seeder),
             metrics=metrics,
             counts=counts,
             times=TimeTexts(),

@@ -9,6 +9,7 @@ import trio
 
 from broker.counts import Counts
 from broker.domain.access import AccessReader
+from broker.domain.changing import Changer
 from broker.domain.identity import TokenVerifier
 from broker.domain.publishing import Publisher
 from broker.domain.seeding import Seeder
@@ -33,6 +34,7 @@ class Services:
     access: AccessReader
     seeder: Seeder
     publisher: Publisher
+    changer: Changer
     metrics: Metrics
     counts: Counts
     times: TimeTexts

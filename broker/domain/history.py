@@ -16,9 +16,9 @@ the caller (`roles`); pages are never cached.
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
-from broker.domain.message_rows import MessageRows, message_id_of, reactions_in
+from broker.domain.message_rows import MessageRows, is_chosen, message_id_of, reactions_in
 from broker.domain.pages import CREATED, merge_page, selection_of, senders_of
 from broker.domain.pages import Page as Page
 from broker.domain.pages import PageQuery as PageQuery
@@ -36,6 +36,8 @@ class UnarchivedReader(Protocol):
 class UnarchivedTail(Protocol):
     """A room's events that PostgreSQL may not have, and its live counters."""
 
+    @property
+    def offset(self) -> int: ...
     @property
     def seq(self) -> int: ...
     @property
@@ -59,7 +61,7 @@ async def load_page(
     """
     tail = await rooms.unarchived(key)
     entries = tail.entries if tail is not None else []
-    created = [entry for entry in entries if entry.event == CREATED]
+    created = [entry for entry in entries if is_chosen(entry, query.chosen)]
     names_of = senders_of(query, created) if with_users else None
     selection = selection_of(query, [entry.offset for entry in created])
     asked = reactions_in(entries)
@@ -69,6 +71,13 @@ async def load_page(
     if archived is None:
         archived = ArchivedPage(archived_offset=0, seq=0, seqs=[], bodies=[])
     return merge_page(query, archived, entries, asked, viewer=viewer, reveal=reveal)
+
+
+class Found(NamedTuple):
+    """A message and the offset of its room at which it was so."""
+
+    body: bytes
+    offset: int
 
 
 async def load_message(
@@ -82,6 +91,23 @@ async def load_message(
     reveal: bool = False,
 ) -> bytes | None:
     """One message by seq (int) or id (str) as of now, or None. Raises StorageUnavailable."""
+    found = await find_message(
+        db, rooms, key, room_pk=room_pk, wanted=wanted, viewer=viewer, reveal=reveal
+    )
+    return None if found is None else found.body
+
+
+async def find_message(
+    db: Database,
+    rooms: UnarchivedReader,
+    key: str,
+    *,
+    room_pk: int,
+    wanted: int | str,
+    viewer: str | None = None,
+    reveal: bool = False,
+) -> Found | None:
+    """The same with the offset, for who wants to know whether it has changed since."""
     tail = await rooms.unarchived(key)
     entries = tail.entries if tail is not None else []
     asked = reactions_in(entries)
@@ -97,7 +123,10 @@ async def load_message(
             if entry.event == CREATED and _is_wanted(entry, wanted):
                 rows.add_created(entry)
     rows.apply(live, asked, archived.present)
-    return next(iter(rows.bodies()), None)
+    # What the archiver has flushed between the two reads may lie beyond the log as it was read.
+    offset = max(0 if tail is None else tail.offset, archived.archived_offset)
+    body = next(iter(rows.bodies()), None)
+    return None if body is None else Found(body, offset)
 
 
 def _is_wanted(entry: Entry, wanted: int | str) -> bool:

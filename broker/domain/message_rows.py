@@ -10,14 +10,17 @@ Pure and synchronous; used by `history` alone.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from datetime import UTC, datetime
 from typing import Any, Final
 
 import msgspec
 
 from broker.protocol.events import iso_time, message_json
+from storage.postgres.message_filters import NO_FILTER, MessageFilter
 from storage.postgres.messages import REACTION_USERS, ReactionsAsked
 from storage.redis.entries import Entry
 
+CREATED: Final = "message.created"
 _EDITABLE: Final = ("content", "metadata", "attachments")
 _REACTIONS: Final = ("reaction.added", "reaction.removed")
 
@@ -27,17 +30,20 @@ class _Target(msgspec.Struct, gc=False):
 
     id: str | None = None
     seq: int | None = None
+    kind: str = ""
     reply_to: int | None = None
 
 
-class _Reaction(msgspec.Struct, gc=False):
+class Reaction(msgspec.Struct, gc=False):
+    """Data of `reaction.added` and `reaction.removed`."""
+
     seq: int
     user: str
     reaction: str
 
 
 _decode_target: Final = msgspec.json.Decoder(_Target).decode
-_decode_reaction: Final = msgspec.json.Decoder(_Reaction).decode
+_decode_reaction: Final = msgspec.json.Decoder(Reaction).decode
 _decode: Final = msgspec.json.Decoder(dict[str, Any]).decode
 _encode: Final = msgspec.json.Encoder().encode
 
@@ -52,6 +58,23 @@ def reactions_in(entries: Sequence[Entry]) -> ReactionsAsked:
     return ReactionsAsked(
         [seq for seq, _, _ in found], [name for _, name, _ in found], [user for *_, user in found]
     )
+
+
+def reactions_of(entries: Sequence[Entry], seq: int) -> list[tuple[Entry, Reaction]]:
+    """The entries that add or remove a reaction of the message `seq`, in order."""
+    pairs = ((e, _decode_reaction(e.data)) for e in entries if e.event in _REACTIONS)
+    return [(entry, data) for entry, data in pairs if data.seq == seq]
+
+
+def is_chosen(entry: Entry, chosen: MessageFilter) -> bool:
+    """Whether the entry is a new message that the filter admits."""
+    if entry.event != CREATED:
+        return False
+    if chosen == NO_FILTER:
+        return True
+    data = _decode_target(entry.data)
+    at = datetime.fromtimestamp(entry.ms / 1000, UTC)
+    return chosen.admits(entry.sender, data.kind, at, data.reply_to)
 
 
 def message_id_of(entry: Entry) -> str | None:
@@ -97,7 +120,7 @@ class MessageRows:
             zip(zip(asked.seqs, asked.reactions, asked.users, strict=True), present, strict=False)
         )
         for entry in live:
-            if entry.event == "message.created":
+            if entry.event == CREATED:
                 self._count_reply(entry)
             elif entry.event == "message.edited":
                 self._edit(entry)

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
 
-from broker.domain.message_rows import MessageRows
+from broker.domain.message_rows import CREATED as CREATED
+from broker.domain.message_rows import MessageRows, is_chosen
+from storage.postgres.message_filters import NO_FILTER, MessageFilter
 from storage.postgres.messages import (
     SEQ_MAX,
     ArchivedPage,
@@ -23,8 +24,6 @@ from storage.postgres.messages import (
 )
 from storage.redis.entries import Entry
 
-CREATED: Final = "message.created"
-
 
 @dataclass(frozen=True, slots=True)
 class PageQuery:
@@ -32,7 +31,8 @@ class PageQuery:
 
     `before` and `after` are exclusive, `around` includes its seq (half of the page is older),
     `skip` counts from the newest message and asks for the total. `bytes_max` ends a page early, on
-    the side that is farther from what was asked; at least one message is always there.
+    the side that is farther from what was asked; at least one message is always there. All of it is
+    said among the messages of `chosen`.
     """
 
     limit: int
@@ -41,6 +41,7 @@ class PageQuery:
     around: int | None = None
     skip: int | None = None
     bytes_max: int | None = None
+    chosen: MessageFilter = NO_FILTER
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +86,11 @@ class Page:
 
 
 def selection_of(query: PageQuery, created_offsets: Sequence[int]) -> Selection:
-    """What to ask PostgreSQL for, given the offsets of the messages that are only in the log."""
+    """What to ask PostgreSQL for, given the offsets of the chosen messages only the log has."""
+    return _place_of(query, created_offsets).among(query.chosen)
+
+
+def _place_of(query: PageQuery, created_offsets: Sequence[int]) -> Selection:
     if query.after is not None:
         return select_after(min(query.after, SEQ_MAX), query.limit)
     if query.around is not None:
@@ -110,7 +115,7 @@ def merge_page(
     Pure. Entries at or below the rows' watermark are in the rows already and are left out.
     """
     live = [entry for entry in entries if entry.offset > archived.archived_offset]
-    tail = {entry.seq: entry for entry in live if entry.event == CREATED}
+    tail = {entry.seq: entry for entry in live if is_chosen(entry, query.chosen)}
     seqs = _select(query, archived.seqs, sorted(tail.keys() - set(archived.seqs)))
     rows = MessageRows(viewer=viewer, reveal=reveal)
     wanted = set(seqs)

@@ -1,9 +1,9 @@
 """Publishing a message: the same way in for the WebSocket and for REST.
 
-The script decides; here is what each of its refusals asks for. A publish is never sent twice by us
-after its outcome became unknown: only the client can know whether its `client_id` makes that safe,
-so it is told `unavailable` and repeats. Refusals are no outcomes: nothing was written, and the same
-message (same id) is tried again after the cause was mended.
+The script decides; what each of its refusals asks for is done in `mending`. A publish is never sent
+twice by us after its outcome became unknown: only the client can know whether its `client_id` makes
+that safe, so it is told `unavailable` and repeats. Refusals are no outcomes: nothing was written,
+and the same message (same id) is tried again after the cause was mended.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ import msgspec
 import trio
 from uuid_utils import uuid7
 
-from broker.domain.access import AccessReader, Actor
+from broker.domain.access import Access, AccessReader, Actor
+from broker.domain.mending import APPEND_ATTEMPTS, Mender
 from broker.domain.roles import Action
 from broker.domain.seeding import Seeder, sent_digest
 from broker.protocol.errors import ProtocolError
@@ -24,9 +25,6 @@ from storage.errors import StorageUnavailable
 from storage.redis.keys import room_key
 from storage.redis.outcomes import Appended, Draft, Refusal
 from storage.redis.rooms import RoomStore
-
-PUBLISH_ATTEMPTS = 10
-"""Stale, cold and fenced may follow each other, and each may repeat under a storm of changes."""
 
 _SYSTEM_REFUSED = "Only the project writes system messages."
 
@@ -63,7 +61,12 @@ _encode = msgspec.json.Encoder().encode
 
 
 def draft_event(
-    key: str, room: str, sender: str | None, draft: MessageDraft, version: int
+    key: str,
+    room: str,
+    sender: str | None,
+    draft: MessageDraft,
+    version: int,
+    forwarded_from: dict[str, Any] | None = None,
 ) -> Draft:
     """The event that the draft becomes, with a fresh message id."""
     message_id = str(uuid7())
@@ -81,7 +84,7 @@ def draft_event(
             draft.attachments or [],
             draft.mentions or [],
             reply_to,
-            None,
+            forwarded_from,
             draft.client_id,
         )
     )
@@ -113,9 +116,15 @@ class Publisher:
     def __init__(self, rooms: RoomStore, access: AccessReader, seeder: Seeder) -> None:
         self._rooms = rooms
         self._access = access
-        self._seeder = seeder
+        self._mender = Mender(rooms, access, seeder)
 
-    async def publish(self, actor: Actor, room: str, draft: MessageDraft) -> Published:
+    async def publish(
+        self,
+        actor: Actor,
+        room: str,
+        draft: MessageDraft,
+        forwarded_from: dict[str, Any] | None = None,
+    ) -> Published:
         """Publish as the actor (sender: its user, or nobody for the project).
 
         Raises ProtocolError: what the role refuses, `message_not_found` (reply_to), `overloaded`,
@@ -131,7 +140,7 @@ class Publisher:
                 access.require(Action.PUBLISH, actor, room)
                 if draft.kind == "system" and actor.caller == "user":
                     raise ProtocolError("forbidden", _SYSTEM_REFUSED, "kind")
-                event = draft_event(key, room, actor.user, draft, access.version)
+                event = draft_event(key, room, actor.user, draft, access.version, forwarded_from)
                 return await self._append(actor, room, key, event)
             except StorageUnavailable as error:
                 raise refuse_publish(error) from error
@@ -144,18 +153,17 @@ class Publisher:
 
         Raises as `publish` does.
         """
-        key = room_key(actor.project, room)
         try:
             if isinstance(refusal, Refusal):
-                event = await self.mend(refusal, actor, room, key, event)
                 if refusal.kind == "sent":
                     return parse_sent(refusal.detail)
-            return await self._append(actor, room, key, event)
+                event = await self._mend(refusal, actor, room, event)
+            return await self._append(actor, room, room_key(actor.project, room), event)
         except StorageUnavailable as error:
             raise refuse_publish(error) from error
 
     async def _append(self, actor: Actor, room: str, key: str, event: Draft) -> Published:
-        for _attempt in range(PUBLISH_ATTEMPTS):
+        for _attempt in range(APPEND_ATTEMPTS):
             outcome = await self._rooms.publish(key, event)
             if isinstance(outcome, Appended):
                 return Published(
@@ -166,33 +174,17 @@ class Publisher:
                     duplicate=False,
                     data=event.data,
                 )
-            event = await self.mend(outcome, actor, room, key, event)
             if outcome.kind == "sent":
                 return parse_sent(outcome.detail)
+            event = await self._mend(outcome, actor, room, event)
         raise ProtocolError("unavailable", retry_after=limits.UNAVAILABLE_RETRY_AFTER)
 
-    async def mend(
-        self, refusal: Refusal, actor: Actor, room: str, key: str, event: Draft
-    ) -> Draft:
-        """Remove the cause of a refusal, or raise what the client is told about it."""
-        match refusal.kind:
-            case "cold":
-                await self._seeder.warm(key)
-            case "fenced":
-                await self._rooms.refence(self._rooms.keys.partition(key))
-            case "stale":
-                access = await self._access.read(actor.project, room, actor.user)
-                access.require(Action.PUBLISH, actor, room)
-                return event._replace(version=access.version)
-            case "gone":
-                self._access.forget(key, actor.user)
-                raise ProtocolError("room_not_found")
-            case "noref":
-                raise ProtocolError("message_not_found", field="reply_to")
-            case "full":
-                raise ProtocolError("overloaded", retry_after=limits.OVERLOADED_RETRY_AFTER)
-            case "sent":
-                pass
-            case other:
-                raise AssertionError(f"publish knows no refusal {other!r}")
-        return event
+    async def _mend(self, refusal: Refusal, actor: Actor, room: str, event: Draft) -> Draft:
+        if refusal.kind == "noref":
+            raise ProtocolError("message_not_found", field="reply_to")
+
+        def permit(access: Access) -> None:
+            access.require(Action.PUBLISH, actor, room)
+
+        access = await self._mender.mend(refusal, actor, room, permit)
+        return event if access is None else event._replace(version=access.version)

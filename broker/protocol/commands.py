@@ -17,6 +17,7 @@ import msgspec
 
 from broker.protocol.errors import ProtocolError
 from broker.protocol.ids import is_room_id
+from broker.protocol.message_changes import MessageEdit, check_edit, check_reaction
 from broker.protocol.message_draft import Count, MessageDraft, check_draft, has_escaped_nul
 from broker.protocol.refusal import FRAME_ID_BYTES_MAX, INTEGER_MAX, frame_fault
 from broker.protocol.text import fits_utf8
@@ -100,6 +101,47 @@ class Publish(MessageDraft, tag="publish", tag_field="type", kw_only=True, gc=Fa
         check_draft(self)
 
 
+class Edit(MessageEdit, tag="edit", tag_field="type", kw_only=True, gc=False):
+    """Replace the given fields of a message."""
+
+    id: FrameId = None
+    room: str
+    seq: Count
+
+    def check(self) -> None:
+        """Raise ProtocolError for what the types alone do not refuse."""
+        check_room(self.room)
+        check_edit(self)
+
+
+class Delete(RoomCommand, tag="delete", kw_only=True, gc=False):
+    """Delete a message; a tombstone keeps its seq."""
+
+    seq: Count
+
+
+class React(RoomCommand, tag="react", kw_only=True, gc=False):
+    """Add one's own reaction to a message."""
+
+    seq: Count
+    reaction: str
+
+    def check(self) -> None:
+        check_room(self.room)
+        check_reaction(self.reaction)
+
+
+class Unreact(RoomCommand, tag="unreact", kw_only=True, gc=False):
+    """Take one's own reaction away."""
+
+    seq: Count
+    reaction: str
+
+    def check(self) -> None:
+        check_room(self.room)
+        check_reaction(self.reaction)
+
+
 class History(RoomCommand, tag="history", kw_only=True, gc=False):
     """A page of messages before or after a seq (exclusive), else the newest."""
 
@@ -113,7 +155,11 @@ class History(RoomCommand, tag="history", kw_only=True, gc=False):
             raise ProtocolError("bad_request", "Give `before` or `after`, not both.", "after")
 
 
-Command = Auth | Refresh | Subscribe | Unsubscribe | Publish | History | Ping
+MessageChange = Edit | Delete | React | Unreact
+Command = Auth | Refresh | Subscribe | Unsubscribe | Publish | MessageChange | History | Ping
+
+RATED_AS_MESSAGES: Final = frozenset({Publish, Edit, Delete, React, Unreact})
+"""What counts in RATE_MESSAGES_PER_SECOND; the other frames have a rate of their own."""
 
 
 def _type_of(struct: Any) -> str:

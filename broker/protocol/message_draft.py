@@ -90,11 +90,9 @@ def check_draft(draft: MessageDraft) -> None:
     """Raise ProtocolError unless the draft keeps every rule of form and every limit."""
     if draft.content == "":
         draft.content = None
-    if draft.kind != "text" and _KIND(draft.kind) is None:
+    if not is_kind(draft.kind):
         raise ProtocolError("bad_request", "A kind is 1 to 32 of `a-z 0-9 _ . -`.", "kind")
-    client_id = draft.client_id
-    if client_id is not None and not (client_id and fits_utf8(client_id, CLIENT_ID_BYTES_MAX)):
-        raise ProtocolError("bad_request", "A client_id has 1 to 64 bytes.", "client_id")
+    check_client_id(draft.client_id)
     if draft.mentions is not None:
         check_mentions(draft.mentions)
     if draft.metadata is not None:
@@ -107,6 +105,17 @@ def check_draft(draft: MessageDraft) -> None:
         check_content(draft.content)
     if draft.metadata is not None:
         check_metadata_size(draft.metadata)
+
+
+def check_client_id(client_id: str | None) -> None:
+    """Refuse what can be no idempotency key; None is none."""
+    if client_id is not None and not (client_id and fits_utf8(client_id, CLIENT_ID_BYTES_MAX)):
+        raise ProtocolError("bad_request", "A client_id has 1 to 64 bytes.", "client_id")
+
+
+def is_kind(text: str) -> bool:
+    """Whether `text` may be a message's kind."""
+    return text == "text" or _KIND(text) is not None
 
 
 def check_content(content: str) -> None:

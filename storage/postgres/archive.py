@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
+from storage.postgres.archive_audit import audit_rows, keep_audit
 from storage.postgres.archive_plan import Accepted, DeadLetter, Incoming, Plan, plan_batch
 from storage.postgres.archive_rows import (
     apply_changes,
@@ -101,9 +102,11 @@ async def write_batch(connection: asyncpg.Connection, events: Sequence[Incoming]
     """
     result = BatchResult()
     rooms = await _lock_rooms(connection, events)
-    plan = plan_batch(_accept(events, rooms, result))
+    accepted = _accept(events, rooms, result)
+    plan = plan_batch(accepted)
     result.dead.extend(plan.dead)
     await _write(connection, plan, result)
+    await keep_audit(connection, audit_rows(accepted))
     await _move_rooms(connection, rooms, plan)
     await _keep_dead(connection, result.dead)
     result.rooms = [(key, room.archived_offset) for key, room in rooms.items()]

@@ -5,7 +5,8 @@ merges the room log into the page must know exactly which events the rows alread
 ever joined or decoded here; each message comes back as the bytes of its JSON object. Writing
 messages is the archiver's work (`archive`), what lies above the watermark is the room log's.
 
-Every selection walks one index: the primary key (room_pk, seq), or messages_id (id, room_pk).
+Every selection walks one index: the primary key (room_pk, seq), messages_id (id, room_pk), or that
+of its filter (`message_filters`).
 Arguments common to all statements: $1 room_pk, $2 viewer or null, $3 whether deleted content is
 shown, $4 further user ids whose names are wanted (null: no names at all), $5 users listed of a
 reaction of the messages in $6, $6 $7 $8 parallel arrays (seq, reaction, user) whose presence is
@@ -19,6 +20,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from storage.postgres.json_text import with_times
+from storage.postgres.message_filters import NO_FILTER, SHAPES, MessageFilter, conditions
 from storage.postgres.pool import Database
 
 SEQ_MAX: Final = 2**63 - 1
@@ -72,8 +74,8 @@ WITH room AS (
     FROM bodies
 )
 SELECT room.archived_offset, room.seq, rows.seqs, rows.bodies,
-       (SELECT min(seq) FROM messages WHERE room_pk = $1) AS oldest,
-       (SELECT max(seq) FROM messages WHERE room_pk = $1) AS newest,
+       (SELECT min(seq) FROM messages WHERE room_pk = $1{{filter}}) AS oldest,
+       (SELECT max(seq) FROM messages WHERE room_pk = $1{{filter}}) AS newest,
        {{total}} AS total,
        ARRAY(SELECT EXISTS (SELECT FROM reactions r WHERE r.room_pk = $1 AND r.seq = asked.seq
                             AND r.reaction = asked.reaction AND r.user_id = asked.user_id)
@@ -91,27 +93,27 @@ SELECT room.archived_offset, room.seq, rows.seqs, rows.bodies,
 FROM room CROSS JOIN rows
 """
 
-_COUNT: Final = "(SELECT count(*) FROM messages WHERE room_pk = $1)"
+_COUNT: Final = "(SELECT count(*) FROM messages WHERE room_pk = $1{{filter}})"
 _NO_COUNT: Final = "NULL::bigint"
 
 _BEFORE: Final = """
-    SELECT * FROM messages WHERE room_pk = $1 AND seq < $9 ORDER BY seq DESC LIMIT $10
+    SELECT * FROM messages WHERE room_pk = $1{{filter}} AND seq < $9 ORDER BY seq DESC LIMIT $10
 """
 _AFTER: Final = """
-    SELECT * FROM messages WHERE room_pk = $1 AND seq > $9 ORDER BY seq LIMIT $10
+    SELECT * FROM messages WHERE room_pk = $1{{filter}} AND seq > $9 ORDER BY seq LIMIT $10
 """
 _AROUND: Final = """
-    (SELECT * FROM messages WHERE room_pk = $1 AND seq < $9 ORDER BY seq DESC LIMIT $10)
+    (SELECT * FROM messages WHERE room_pk = $1{{filter}} AND seq < $9 ORDER BY seq DESC LIMIT $10)
     UNION ALL
-    (SELECT * FROM messages WHERE room_pk = $1 AND seq >= $9 ORDER BY seq LIMIT $11)
+    (SELECT * FROM messages WHERE room_pk = $1{{filter}} AND seq >= $9 ORDER BY seq LIMIT $11)
 """
 # $11 are the offsets of unarchived messages: those above the watermark of this very snapshot come
 # before the archived ones, so that many fewer archived ones are skipped. The inner select finds
 # the newest seq of the page in the index alone.
 _SKIP: Final = """
     SELECT * FROM messages
-    WHERE room_pk = $1 AND seq <= (
-        SELECT seq FROM messages WHERE room_pk = $1 ORDER BY seq DESC
+    WHERE room_pk = $1{{filter}} AND seq <= (
+        SELECT seq FROM messages WHERE room_pk = $1{{filter}} ORDER BY seq DESC
         OFFSET (SELECT greatest(0, $9::bigint - count(*)) FROM unnest($11::bigint[]) AS created
                 WHERE created > (SELECT archived_offset FROM room))
         LIMIT 1)
@@ -121,24 +123,33 @@ _SEQ: Final = "SELECT * FROM messages WHERE room_pk = $1 AND seq = $9"
 _ID: Final = "SELECT * FROM messages WHERE id = $9::uuid AND room_pk = $1"
 
 
-def _statement(page: str, total: str = _NO_COUNT) -> str:
+def _statement(page: str, total: str = _NO_COUNT, filtered: str = "") -> str:
+    whole = _PAGE.replace("{{page}}", page.strip()).replace("{{total}}", total)
     return with_times(
-        _PAGE.replace("{{page}}", page.strip()).replace("{{total}}", total),
+        whole.replace("{{filter}}", filtered),
         created_at="page.created_at",
         edited_at="page.edited_at",
         deleted_at="page.deleted_at",
     )
 
 
+# The page, the total, and how many arguments the selection takes before those of the filter.
+_FILTERED: Final = {
+    "before": (_BEFORE, _NO_COUNT, 2),
+    "after": (_AFTER, _NO_COUNT, 2),
+    "around": (_AROUND, _NO_COUNT, 3),
+    "skip": (_SKIP, _COUNT, 3),
+}
 STATEMENTS: Final = {
-    "before": _statement(_BEFORE),
-    "after": _statement(_AFTER),
-    "around": _statement(_AROUND),
-    "skip": _statement(_SKIP, _COUNT),
     "seq": _statement(_SEQ),
     "id": _statement(_ID),
+    **{
+        f"{name} {shape}".rstrip(): _statement(page, total, conditions(shape, 9 + count))
+        for name, (page, total, count) in _FILTERED.items()
+        for shape in SHAPES
+    },
 }
-"""By selection; public for the test that looks at their plans."""
+"""By selection and shape of the filter; public for the test that looks at their plans."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +158,12 @@ class Selection:
 
     name: str
     arguments: tuple[object, ...]
+
+    def among(self, chosen: MessageFilter) -> Selection:
+        """The same among the messages of a filter (not for one message by seq or id)."""
+        if chosen == NO_FILTER:
+            return self
+        return Selection(f"{self.name} {chosen.shape}", (*self.arguments, *chosen.arguments))
 
 
 def select_before(seq: int, limit: int) -> Selection:

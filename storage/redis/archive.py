@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple, cast
 
+from storage.errors import StorageUnavailable
 from storage.redis.blocking import BlockingConnection
 from storage.redis.client import RedisClient
 from storage.redis.entries import Entry, parse_entry
@@ -16,6 +17,15 @@ from storage.redis.keys import Keys
 from storage.redis.limits import StoreLimits
 from storage.redis.lives import Lives
 from storage.redis.script_loader import ScriptSet, run_script
+
+FIND_CHUNK = 500
+"""Entries looked at in one call: about a millisecond of Redis."""
+FIND_MAX = 20_000
+"""Entries looked at for one message; normally the whole backlog is much smaller."""
+FIND_BEFORE_MS = 5_000
+"""How far the clock of whoever named a message may be ahead of that of Redis."""
+FIND_AFTER_MS = 15_000
+"""Between naming a message and appending it lies at most a publish's deadline, and the clocks."""
 
 
 class ArchiveEntry(NamedTuple):
@@ -58,6 +68,36 @@ class ArchiveStore:
             ArchiveEntry(entry_id, fields[1], parse_entry(fields[1]))
             for entry_id, fields in cast("list[Any]", reply)
         ]
+
+    async def find_message(self, message_id: str) -> str | None:
+        """R of the room of a message that is not archived yet, None if none waits.
+
+        `message_id` is a UUID of version 7, so it says when to look. Raises StorageUnavailable,
+        also when more waits around that time than may be looked at.
+        """
+        born = int(message_id.replace("-", "")[:12], 16)
+        last = f"{born + FIND_AFTER_MS}"
+        mark = f'\n{{"id":"{message_id}",'
+        budget = FIND_MAX
+        for partition in range(self._keys.partitions):
+            first = f"{max(0, born - FIND_BEFORE_MS)}"
+            while True:
+                reply = await run_script(
+                    self._client,
+                    self._scripts["find_message"],
+                    (self._keys.archive(partition),),
+                    (first, last, FIND_CHUNK, mark),
+                )
+                count, newest, room = cast("tuple[int, bytes, bytes]", reply)
+                if room:
+                    return room.decode()
+                if count < FIND_CHUNK:
+                    break
+                budget -= count
+                if budget <= 0:
+                    raise StorageUnavailable("redis", reason="too much is unarchived")
+                first = f"({newest.decode()}"
+        return None
 
     async def wait_for_entries(
         self, connection: BlockingConnection, cursors: Sequence[str], block_ms: int

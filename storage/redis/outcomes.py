@@ -12,6 +12,7 @@ Refusals are values, not exceptions, because every caller does something else ab
 ``full``    the archive backlog is at its limit
 ``lost``    the node's inbox is missing: the node needs a new incarnation
 ``done``    this version has been announced already
+``raced``   the message was changed after it was read: read it again
 """
 
 from __future__ import annotations
@@ -88,6 +89,22 @@ class Draft(NamedTuple):
     """16 bytes over (R, user, client_id), empty without client_id."""
     message_id: str = ""
     reply_to: int = 0
+
+
+class Premise(NamedTuple):
+    """What a change of a message rests on: how the message was at an offset of its room.
+
+    The change is refused (`raced`) if one of these came after that offset, for the message `seq`:
+    an event of `events`, one whose data ends with `own`, a `reaction.removed` whose data ends with
+    `kind`, or more than `spare` times `reaction.added`. Empty ends match nothing.
+    """
+
+    since: int
+    seq: int
+    events: tuple[str, ...]
+    own: bytes = b""
+    kind: bytes = b""
+    spare: int = 2**31
 
 
 class Resume(NamedTuple):

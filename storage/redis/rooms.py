@@ -1,4 +1,4 @@
-"""Rooms in Redis: publish, announce, broadcast and subscribe.
+"""Rooms in Redis: publish, change, announce, broadcast and subscribe.
 
 Each method is one script, so it is atomic and, unless it raises `StorageUnavailable` with outcome
 ``unknown``, done or not done. Refusals come back as values (see `storage.redis.outcomes`).
@@ -15,6 +15,7 @@ from storage.redis.keys import INBOX_PREFIX, RoomKeys, inbox_key, rooms_of_key
 from storage.redis.outcomes import (
     Appended,
     Draft,
+    Premise,
     Refusal,
     Registration,
     Resume,
@@ -23,6 +24,9 @@ from storage.redis.outcomes import (
 )
 from storage.redis.script_loader import pack_evalsha, run_script
 from storage.redis.seeding import SeedStore
+
+CHANGE_LAG_MAX = 200
+"""Events that may come between reading a message and changing it; after more it is read again."""
 
 
 class RoomStore(SeedStore):
@@ -63,6 +67,37 @@ class RoomStore(SeedStore):
         """Append one event. Not idempotent without a digest."""
         call = self._publish_call(self.keys.room(key), key, draft)
         return parse_append(await run_script(self._client, self._scripts["publish"], *call))
+
+    async def change(self, key: str, draft: Draft, premise: Premise) -> Appended | Refusal:
+        """Append an event about a message, if the message still is as the premise says."""
+        keys = self.keys.room(key)
+        limits = self.limits
+        reply = await run_script(
+            self._client,
+            self._scripts["change"],
+            (keys.life, keys.room, keys.log, keys.archive, keys.nodes, keys.reads),
+            (
+                self.lives.ids[keys.partition],
+                key,
+                draft.event,
+                draft.sender or NOBODY,
+                draft.version,
+                draft.data,
+                premise.since,
+                f'"seq":{premise.seq},',
+                f" {' '.join(premise.events)} ",
+                premise.own,
+                premise.kind,
+                premise.spare,
+                CHANGE_LAG_MAX,
+                limits.log_length,
+                INBOX_PREFIX,
+                limits.inbox_max,
+                limits.backlog_events,
+                limits.backlog_bytes,
+            ),
+        )
+        return parse_append(reply)
 
     async def announce(
         self, key: str, *, event: str, sender: str | None, version: int, data: bytes

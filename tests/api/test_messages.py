@@ -199,7 +199,13 @@ BAD_QUERIES = [
     ("before=" + "9" * 30, "before"),
     ("page=0", "page"),
     ("deleted=maybe", "deleted"),
-    ("sender=bob", "sender"),
+    ("sender=b%20b", "sender"),
+    ("kind=Text", "kind"),
+    ("kind=", "kind"),
+    ("from=yesterday", "from"),
+    ("from=2026-01-02T03:04:05", "from"),
+    ("from=0001-01-01T00:00:00%2B14:00", "from"),
+    ("to=1767225600", "to"),
 ]
 
 

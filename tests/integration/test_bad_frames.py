@@ -70,6 +70,26 @@ def attachment(**fields: Any) -> dict[str, Any]:
     return {"url": "https://example.com/a", **fields}
 
 
+def bad_edits(code: str, field: str, values: Iterable[Any]) -> list[Row]:
+    """An edit of the first message, well but for the field; alone in it unless it is `seq`."""
+    good = {"content": "new"} if field == "seq" else {}
+    return [
+        ("edit", {"room": ROOM, "seq": 1} | good | {field: value}, code, field) for value in values
+    ]
+
+
+def bad_reactions(type_: str) -> list[Row]:
+    """`react` or `unreact` with each kind of fault."""
+    bad: list[Any] = [5, None, "", "a/b", "a\n", "a\x00", "\x7f", "\ud83d", "x" * 65, "ü" * 33]
+    given: dict[str, Any] = {"room": ROOM, "seq": 1}
+    return [
+        *((type_, given | {"reaction": value}, "bad_request", "reaction") for value in bad),
+        (type_, {"room": ROOM, "reaction": "x"}, "bad_request", "seq"),
+        (type_, {"room": ROOM, "seq": 999, "reaction": "x"}, "message_not_found", "seq"),
+        (type_, {"room": "nowhere", "seq": 1, "reaction": "x"}, "room_not_found", None),
+    ]
+
+
 ROWS: list[Row] = [
     # The frame itself.
     ("nonsense", {}, "unknown_type", "type"),
@@ -121,6 +141,21 @@ ROWS: list[Row] = [
     # Subscribing.
     *each("subscribe", "since", BAD_SINCE),
     *each("subscribe", "history", NO_COUNTS),
+    # Changes of messages.
+    *each("delete", "seq", ["x", [], True, *NO_SEQS, None]),
+    *(row for type_ in ("react", "unreact") for row in bad_reactions(type_)),
+    *bad_edits("bad_request", "seq", ["x", [], True, *NO_SEQS]),
+    *bad_edits("bad_request", "content", [5, [], {}, None, "a\x00", "\ud800"]),
+    *bad_edits("bad_request", "metadata", [*ANYTHING_ELSE, {"a": 2**63}, nested(33)]),
+    *bad_edits("bad_request", "attachments", ["x", [{}], [5], [{"url": "javascript:x"}]]),
+    *bad_edits("too_large", "content", ["x" * 32_769]),
+    *bad_edits("too_large", "metadata", [{"a": "x" * 8_192}]),
+    *bad_edits("too_large", "attachments", [[{"url": "https://example.com"}] * 17]),
+    *bad_edits("bad_request", "content", [""]),
+    *bad_edits("message_not_found", "seq", [0, 999, 2**53]),
+    *each("delete", "seq", [0, 999, 2**53], "message_not_found"),
+    ("edit", {"room": "nowhere", "seq": 1, "content": "x"}, "room_not_found", None),
+    ("delete", {"room": "nowhere", "seq": 1}, "room_not_found", None),
     # Pages.
     *each("history", "limit", [0, *NO_COUNTS]),
     *each("history", "before", NO_SEQS),

@@ -56,6 +56,26 @@ async def test_messages_above_the_rate(
         await client.publish(room, "later")
 
 
+async def test_changes_of_messages_count_as_messages(
+    shared: Deployment, strict_broker: ServerProcess, name: Name
+) -> None:
+    room, alice = name("room"), name("alice")
+    await shared.create_room(room, alice)
+    await shared.post(room, "text", alice)
+    frames: list[dict[str, object]] = [
+        {"type": "edit", "content": "x"},
+        {"type": "react", "reaction": "x"},
+        {"type": "unreact", "reaction": "x"},
+        {"type": "delete"},
+    ]
+    async with ChatClient.connect(strict_broker.url, strict_token(alice)) as client:
+        for number in range(BURST + 20):
+            await client.send(frames[number % 4] | {"id": number, "room": room, "seq": 1})
+        await client.wait(lambda: len(client.frames) > BURST + 20)
+        limited = [error for error in refused(client) if error["code"] == "rate_limited"]
+        assert 10 <= len(limited) <= 20
+
+
 async def test_other_frames_have_a_rate_of_their_own(
     strict_broker: ServerProcess, name: Name
 ) -> None:

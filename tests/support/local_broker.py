@@ -19,6 +19,7 @@ from broker.application import BrokerApplication, guarded
 from broker.connection import Connection
 from broker.counts import Counts
 from broker.domain.access import AccessReader
+from broker.domain.changing import Changer
 from broker.domain.identity import TokenVerifier
 from broker.domain.publishing import Publisher
 from broker.handshake import Handshake
@@ -196,6 +197,7 @@ async def open_broker(
                 access=access,
                 seeder=storage.seeder,
                 publisher=Publisher(storage.store.rooms, access, storage.seeder),
+                changer=Changer(storage.db, storage.store.rooms, access, storage.seeder),
                 metrics=metrics,
                 counts=counts,
                 times=TimeTexts(),

@@ -376,7 +376,7 @@ async def test_one_message_by_seq_or_id_is_found_in_the_log(seq):
 
     class Rooms:
         async def unarchived(self, key):
-            return type("Tail", (), {"seq": 2, "entries": model.entries})
+            return type("Tail", (), {"offset": 9, "seq": 2, "entries": model.entries})
 
     class NoArchive:
         async def fetchrow(self, *_):

@@ -57,6 +57,7 @@ def test_the_pair_is_ordered_by_bytes():
 class Tail:
     seq: int
     entries: list[Entry]
+    offset: int = 0
 
 
 def created(seq: int, ms: int) -> Entry:

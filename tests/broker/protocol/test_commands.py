@@ -17,6 +17,8 @@ BAD = "bad_request"
 BIG = "too_large"
 SUBSCRIBE: dict[str, object] = {"type": "subscribe", "room": "r"}
 PUBLISH: dict[str, object] = {"type": "publish", "room": "r", "content": "x"}
+EDIT: dict[str, object] = {"type": "edit", "room": "r", "seq": 1, "content": "x"}
+REACT: dict[str, object] = {"type": "react", "room": "r", "seq": 1, "reaction": "x"}
 HISTORY: dict[str, object] = {"type": "history", "room": "r"}
 
 
@@ -32,7 +34,8 @@ def frame(**fields) -> str:
 
 def test_the_commands_of_the_contract_are_there():
     assert set(COMMANDS) == {
-        "auth", "refresh", "subscribe", "unsubscribe", "publish", "history", "ping"
+        "auth", "refresh", "subscribe", "unsubscribe", "publish", "edit", "delete", "react",
+        "unreact", "history", "ping",
     }  # fmt: skip
     for name, struct in COMMANDS.items():
         assert struct.__struct_config__.tag == name
@@ -59,6 +62,19 @@ def test_the_commands_of_the_contract_are_there():
         (
             '{"type":"publish","room":"r","content":"h\\u00e9 \\ud83d\\ude00","reply_to":-1}',
             commands.Publish(room="r", content="hé 😀", reply_to=-1),
+        ),
+        (
+            '{"type":"edit","room":"r","seq":7,"metadata":{},"attachments":null,"content":""}',
+            commands.Edit(room="r", seq=7, metadata={}, content=""),
+        ),
+        ('{"type":"delete","seq":7,"room":"r"}', commands.Delete(room="r", seq=7)),
+        (
+            '{"type":"react","room":"r","seq":7,"reaction":"👍🏽"}',
+            commands.React(room="r", seq=7, reaction="👍🏽"),
+        ),
+        (
+            '{"type":"unreact","room":"r","seq":7,"reaction":" a b"}',
+            commands.Unreact(room="r", seq=7, reaction=" a b"),
         ),
         (
             '{"type":"publish","room":"r","content":"\\\\u0000"}',
@@ -94,7 +110,32 @@ def test_invalid_utf8_is_no_json_object():
         ({"type": 1}, BAD, "type"),
         ({"type": None}, BAD, "type"),
         ({"type": "Ping"}, "unknown_type", "type"),
-        ({"type": "edit", "room": "r"}, "unknown_type", "type"),
+        ({"type": "pin", "room": "r"}, "unknown_type", "type"),
+        ({"type": "edit", "room": "r", "content": "x"}, BAD, "seq"),
+        ({"type": "edit", "seq": 1, "content": "x"}, BAD, "room"),
+        (EDIT | {"content": None}, BAD, "content"),
+        (EDIT | {"seq": -1}, BAD, "seq"),
+        (EDIT | {"seq": "1"}, BAD, "seq"),
+        (EDIT | {"content": 5}, BAD, "content"),
+        (EDIT | {"content": "x" * 32769}, BIG, "content"),
+        (EDIT | {"content": "a\x00"}, BAD, "content"),
+        (EDIT | {"metadata": {"a": float("nan")}}, BAD, "metadata"),
+        (EDIT | {"metadata": {"a": "x" * 8192}}, BIG, "metadata"),
+        (EDIT | {"attachments": [{"url": "data:x"}]}, BAD, "attachments"),
+        (EDIT | {"attachments": [{"url": "https://a"}] * 17}, BIG, "attachments"),
+        ({"type": "delete", "room": "r"}, BAD, "seq"),
+        ({"type": "delete", "room": "a/b", "seq": 1}, BAD, "room"),
+        ({"type": "react", "room": "r", "seq": 1}, BAD, "reaction"),
+        (REACT | {"reaction": ""}, BAD, "reaction"),
+        (REACT | {"reaction": "a/b"}, BAD, "reaction"),
+        (REACT | {"reaction": "a\n"}, BAD, "reaction"),
+        (REACT | {"reaction": "a\x00"}, BAD, "reaction"),
+        (REACT | {"reaction": "a\x85"}, BAD, "reaction"),
+        (REACT | {"reaction": "\ud83d"}, BAD, "reaction"),
+        (REACT | {"reaction": "x" * 65}, BAD, "reaction"),
+        (REACT | {"reaction": "ü" * 33}, BAD, "reaction"),
+        (REACT | {"type": "unreact", "reaction": "a/b"}, BAD, "reaction"),
+        (REACT | {"type": "unreact", "room": "."}, BAD, "room"),
         ({"type": "auth"}, BAD, "token"),
         ({"type": "auth", "token": 5}, BAD, "token"),
         ({"type": "auth", "token": "a\x00"}, BAD, "token"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from datetime import UTC, datetime, timedelta
 
-from storage.postgres import api_keys, members, messages, rooms, users
+from storage.postgres import api_keys, members, message_details, messages, rooms, users
 from storage.postgres.messages import ReactionsAsked, read_page
 from storage.postgres.pool import Database
 from tests.support.servers import run_sql
@@ -36,15 +36,44 @@ ANALYZE;
 COMMON = (7, "user1", False, ["user2"], 11, [5], ["yes"], ["user1"])
 NEVER_SCANNED = ("messages", "users", "rooms", "members", "reactions", "api_keys", "projects")
 
+SELECTIONS = {
+    "before": (50, 20),
+    "after": (50, 20),
+    "around": (50, 10, 10),
+    "skip": (50, 10, [101, 102]),
+    "seq": (50,),
+    "id": ("0198c5b6-7a0e-7000-8000-000000000000",),
+}
+FILTERS = {
+    "sender": ("user1",),
+    "text": (),
+    "kind": ("image",),
+    "time": (BIRTH, BIRTH + timedelta(days=3650)),
+    "replies": (3,),
+}
+
+
+def selection_arguments(name: str) -> tuple[object, ...]:
+    """What a statement takes behind the arguments that all have."""
+    selection, *parts = name.split()
+    found: tuple[object, ...] = SELECTIONS[selection]
+    for part in parts:
+        found += FILTERS[part]
+    return found
+
+
 STATEMENTS = {
-    "messages before": (messages.STATEMENTS["before"], (*COMMON, 50, 20)),
-    "messages after": (messages.STATEMENTS["after"], (*COMMON, 50, 20)),
-    "messages around": (messages.STATEMENTS["around"], (*COMMON, 50, 10, 10)),
-    "messages skip": (messages.STATEMENTS["skip"], (*COMMON, 50, 10, [101, 102])),
-    "messages seq": (messages.STATEMENTS["seq"], (*COMMON, 50)),
-    "messages id": (
-        messages.STATEMENTS["id"],
-        (*COMMON, "0198c5b6-7a0e-7000-8000-000000000000"),
+    **{
+        f"messages {name}": (statement, (*COMMON, *selection_arguments(name)))
+        for name, statement in messages.STATEMENTS.items()
+    },
+    "message_details room": (
+        message_details.STATEMENTS["room"],
+        ("0198c5b6-7a0e-7000-8000-000000000000", "p1"),
+    ),
+    "message_details reactions": (
+        message_details.STATEMENTS["reactions"],
+        (7, 11, 0, 50, ["yes"], ["user1"]),
     ),
     "users state": (users.STATEMENTS["state"], ("p1", "user1")),
     "users fetch": (users.STATEMENTS["fetch"], ("p1", "user1")),
@@ -78,7 +107,7 @@ STATEMENTS = {
 def test_every_statement_has_a_plan_below():
     named = {
         f"{module.__name__.rpartition('.')[2]} {name}"
-        for module in (api_keys, members, messages, rooms, users)
+        for module in (api_keys, members, message_details, messages, rooms, users)
         for name in module.STATEMENTS
     }
     assert named == set(STATEMENTS)
