@@ -141,9 +141,8 @@ class Connection:
         is_message = type(command) in RATED_AS_MESSAGES
         wait = self._allowance.take(is_message=is_message, now=trio.current_time())
         if wait:
-            self.refuse(
-                command.id, ProtocolError("rate_limited", retry_after=round(wait + 0.005, 2))
-            )
+            after = round(wait + 0.005, 2)
+            self.refuse(command.id, ProtocolError("rate_limited", retry_after=after))
             self._count_refusal()
             return
         if isinstance(command, Ping):

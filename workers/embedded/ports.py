@@ -1,13 +1,23 @@
 """TCP ports on this machine: a free one, and whether a given one is free."""
 
 import errno
+import secrets
 import socket
 
 LOOPBACK = "127.0.0.1"
+# Below the range from which systems give ports to outgoing connections: between finding a port and
+# listening on it only somebody who looks for one in the same way could take it.
+_FIRST = 20_000
+_COUNT = 12_000
+_TRIES = 100
 
 
 def free_port() -> int:
     """A port that nobody listens on at this moment. Somebody may take it before we do."""
+    for _ in range(_TRIES):
+        candidate = _FIRST + secrets.randbelow(_COUNT)
+        if port_problem(LOOPBACK, candidate) is None:
+            return candidate
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
         probe.bind((LOOPBACK, 0))
         port: int = probe.getsockname()[1]

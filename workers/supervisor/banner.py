@@ -1,7 +1,7 @@
 """What is told once everything is ready: the banner for people, the env file for programs."""
 
-import os
 import sys
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -64,8 +64,13 @@ def clear_env_file(path: Path) -> None:
         path.unlink(missing_ok=True)
     except OSError as error:
         raise ConfigError("--env-file", f"can not write {path} ({error.strerror})") from None
-    if not (path.parent.is_dir() and os.access(path.parent, os.W_OK)):
-        raise ConfigError("--env-file", f"{path.parent} is no folder that can be written to")
+    try:
+        # Really tried: what `os.access` answers need not be what a write does.
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        problem = f"{path.parent} is no folder that can be written to ({error.strerror})"
+        raise ConfigError("--env-file", problem) from None
 
 
 def write_env_file(path: Path, plan: Plan, demo: Demo, shared: Mapping[str, str]) -> None:

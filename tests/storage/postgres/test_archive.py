@@ -231,7 +231,6 @@ async def test_missing_events_are_reported(database: Database):
     "poison",
     [
         {"content": "nul \0 inside"},
-        {"metadata": {"a": "\0"}},
         {"mentions": ["ok", "\0"]},
         {"client_id": "\0"},
         {"id": "not an id"},
