@@ -8,7 +8,7 @@ from quart import Response, request
 from quart_schema import document_querystring, document_response
 
 from api.bodies import json_response, list_body, list_page
-from api.documents import AuditListDocument, AuditQuery
+from api.documents.project import AuditListDocument, AuditQuery
 from api.routes import Route
 from api.services import Services
 from broker.protocol.errors import ProtocolError

@@ -8,7 +8,8 @@ from quart import Response
 from quart_schema import document_querystring, document_response
 
 from api.bodies import json_response, list_body, list_page, no_content
-from api.documents import ActingQuery, BanListDocument, BlockListDocument, ListQuery, PageQuery
+from api.documents.members import BanListDocument, BlockListDocument
+from api.documents.queries import ActingQuery, ListQuery, PageQuery
 from api.routes import Route
 from api.services import Services
 from broker.domain.access import Access, Actor

@@ -8,7 +8,7 @@ from quart import Response
 from quart_schema import document_request, document_response
 
 from api.bodies import json_response, parse_body, read_body
-from api.documents import UserDocument
+from api.documents.users import UserDocument
 from api.routes import Route
 from api.services import Services
 from broker.domain.user_changes import UserPatch, parse_user_patch

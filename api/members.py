@@ -22,7 +22,8 @@ from api.bodies import (
     read_body,
     read_optional_body,
 )
-from api.documents import ActingQuery, ListQuery, MemberDocument, MemberListDocument
+from api.documents.members import MemberDocument, MemberListDocument
+from api.documents.queries import ActingQuery, ListQuery
 from api.routes import Route
 from api.services import Services
 from broker.domain.access import Access, Actor

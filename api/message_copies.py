@@ -10,7 +10,8 @@ from quart_schema import document_querystring, document_request, document_respon
 
 from api.auth import Credential
 from api.bodies import acting_user, json_response, parse_body, read_body
-from api.documents import ActingQuery, BatchDocument, BatchMessage, MessageDocument
+from api.documents.messages import BatchDocument, BatchMessage, MessageDocument
+from api.documents.queries import ActingQuery
 from api.message_places import published_body, published_response, wanted_of
 from api.problems import problem_body
 from api.routes import Route

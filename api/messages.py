@@ -13,14 +13,9 @@ from quart import Response, request
 from quart_schema import document_querystring, document_request, document_response
 
 from api.bodies import acting_user, json_response, no_content, read_body
-from api.documents import (
-    ActingQuery,
-    HistoryDocument,
-    HistoryQuery,
-    MessageDocument,
-    OneMessageQuery,
-    RepliesQuery,
-)
+from api.documents.history import HistoryDocument, HistoryQuery, RepliesQuery
+from api.documents.messages import MessageDocument, OneMessageQuery
+from api.documents.queries import ActingQuery
 from api.history_pages import (
     conditional,
     is_revealed,

@@ -8,7 +8,7 @@ from quart import Response
 from quart_schema import document_response
 
 from api.bodies import json_response
-from api.documents import ProjectDocument, VerifiedDocument
+from api.documents.project import ProjectDocument, VerifiedDocument
 from api.routes import Route
 from api.services import Services
 from broker.protocol.events import iso_time

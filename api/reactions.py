@@ -16,7 +16,8 @@ from api.bodies import (
     no_content,
     read_optional_body,
 )
-from api.documents import ActingQuery, ListQuery, ReactionListDocument
+from api.documents.messages import ReactionListDocument
+from api.documents.queries import ActingQuery, ListQuery
 from api.message_places import read_message, wanted_of
 from api.routes import Route
 from api.services import Services

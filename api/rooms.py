@@ -17,7 +17,8 @@ from api.bodies import (
     parse_body,
     read_body,
 )
-from api.documents import ActingQuery, RoomDocument, RoomListDocument, RoomListQuery
+from api.documents.queries import ActingQuery
+from api.documents.rooms import RoomDocument, RoomListDocument, RoomListQuery
 from api.routes import Route
 from api.services import Services
 from broker.domain import rooms

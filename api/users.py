@@ -17,7 +17,7 @@ from api.bodies import (
     read_body,
     read_optional_body,
 )
-from api.documents import (
+from api.documents.users import (
     RemovalQuery,
     TokenDocument,
     UserDocument,
