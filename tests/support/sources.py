@@ -8,6 +8,8 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("api", "bench", "broker", "config", "parley", "storage", "workers")
 _IGNORED = {"build", "dist", "__pycache__"}
+# `.git` is a file in a linked working tree: it names where the repository is on this machine.
+_NO_SOURCES = {".env", ".git"}
 
 
 @cache
@@ -50,5 +52,5 @@ def _walk(folder: Path) -> Iterator[Path]:
             is_hidden = entry.name.startswith(".") and entry.name != ".ci"
             if not is_hidden and entry.name not in _IGNORED and entry.suffix != ".egg-info":
                 yield from _walk(entry)
-        elif entry.suffix != ".pyc" and entry.name != ".env":
+        elif entry.suffix != ".pyc" and entry.name not in _NO_SOURCES:
             yield entry
