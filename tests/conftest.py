@@ -2,15 +2,22 @@
 
 One Redis and one PostgreSQL serve the whole run; each test gets an emptied Redis and a database
 of its own. Tests that stop, kill or pause a server take a private one.
+
+A shared deployment, with servers of its own, serves every test that breaks nothing; such tests take
+room and user names of their own from `name`. Its invariants are checked after each of them.
 """
 
 import shutil
-from collections.abc import AsyncIterator, Iterator
+import uuid
+from collections.abc import AsyncIterator, Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
+import trio
 
-from tests.support.processes import Processes
+from tests.support.deployment import Deployment, start_deployment
+from tests.support.processes import Processes, ServerProcess
 from tests.support.servers import PostgresServer, RedisServer
 from workers.embedded import ports
 
@@ -86,3 +93,41 @@ async def processes(tmp_path: Path, redis_url: str, database_url: str) -> AsyncI
     )
     yield started
     started.kill_all()
+
+
+@pytest.fixture
+def name() -> Callable[[str], str]:
+    """Makes names that no other test has."""
+    suffix = uuid.uuid4().hex[:8]
+    return lambda prefix: f"{prefix}-{suffix}"
+
+
+@pytest.fixture(scope="session")
+def shared_processes(
+    tmp_path_factory: pytest.TempPathFactory, postgres_server: PostgresServer
+) -> Iterator[Deployment]:
+    """Two brokers, an api and an archiver that no test stops, pauses or starves."""
+    folder = tmp_path_factory.mktemp("shared")
+    redis = RedisServer(folder / "redis")
+    redis.start()
+    database_url = postgres_server.create_database()
+    processes = Processes(folder / "processes", {})
+    try:
+        yield trio.run(partial(start_deployment, processes, redis, database_url))
+    finally:
+        processes.kill_all()
+        redis.stop()
+        postgres_server.drop_database(database_url)
+
+
+@pytest.fixture
+async def shared(shared_processes: Deployment) -> AsyncIterator[Deployment]:
+    """The shared deployment; what it stores is checked at the end of the test."""
+    yield shared_processes
+    await shared_processes.check_rooms()
+
+
+@pytest.fixture(scope="session")
+def second_api(shared_processes: Deployment) -> ServerProcess:
+    """A further api of the shared deployment, for what two of them do at once."""
+    return trio.run(shared_processes.processes.start_api)

@@ -1,11 +1,6 @@
-"""Deployments for integration tests: one that is shared, and fresh ones to be broken.
+"""Deployments for integration tests beside the shared one: narrow brokers, fresh ones to break."""
 
-The shared one serves every test that breaks nothing; such tests take room and user names of their
-own from `name`. Its invariants are checked after each of them.
-"""
-
-import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
 
@@ -18,38 +13,6 @@ from tests.support.servers import PostgresServer, RedisServer
 from tests.support.tokens import make_token
 
 Start = Callable[..., Awaitable[Deployment]]
-
-
-@pytest.fixture
-def name() -> Callable[[str], str]:
-    """Makes names that no other test has."""
-    suffix = uuid.uuid4().hex[:8]
-    return lambda prefix: f"{prefix}-{suffix}"
-
-
-@pytest.fixture(scope="session")
-def shared_processes(
-    tmp_path_factory: pytest.TempPathFactory, postgres_server: PostgresServer
-) -> Iterator[Deployment]:
-    """Two brokers, an api and an archiver that no test stops, pauses or starves."""
-    folder = tmp_path_factory.mktemp("shared")
-    redis = RedisServer(folder / "redis")
-    redis.start()
-    database_url = postgres_server.create_database()
-    processes = Processes(folder / "processes", {})
-    try:
-        yield trio.run(partial(start_deployment, processes, redis, database_url))
-    finally:
-        processes.kill_all()
-        redis.stop()
-        postgres_server.drop_database(database_url)
-
-
-@pytest.fixture
-async def shared(shared_processes: Deployment) -> AsyncIterator[Deployment]:
-    """The shared deployment; what it stores is checked at the end of the test."""
-    yield shared_processes
-    await shared_processes.check_rooms()
 
 
 @pytest.fixture(scope="session")
