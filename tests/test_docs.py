@@ -8,6 +8,7 @@ import pytest
 
 from broker.protocol.commands import COMMANDS
 from broker.protocol.errors import CLOSES, ERRORS
+from broker.protocol.schemas.asyncapi import asyncapi_text
 from config.metrics import Metrics
 from config.settings import Settings
 from parley.cli import cli
@@ -91,6 +92,12 @@ def test_every_client_frame_is_in_the_protocol_page_and_none_is_still_reserved()
     frames = reserved.partition("Client frames")[2].partition("Events:")[0]
     assert [name for name in COMMANDS if f"`{name}`" not in commands] == []
     assert [name for name in COMMANDS if f"`{name}`" in frames] == []
+
+
+def test_the_asyncapi_document_is_what_the_code_says() -> None:
+    assert read("docs/asyncapi.yaml") == asyncapi_text(), (
+        "run: .venv/bin/python -m broker.protocol.schemas > docs/asyncapi.yaml"
+    )
 
 
 def test_every_script_is_in_the_architecture_page_and_no_other() -> None:

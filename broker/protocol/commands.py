@@ -16,8 +16,9 @@ from typing import Annotated, Any, Final, get_args
 import msgspec
 
 from broker.protocol.errors import ProtocolError
-from broker.protocol.ids import is_room_id
-from broker.protocol.message_changes import MessageEdit, check_edit, check_reaction
+from broker.protocol.forms import text_form
+from broker.protocol.ids import RoomId, is_room_id
+from broker.protocol.message_changes import MessageEdit, Reaction, check_edit, check_reaction
 from broker.protocol.message_draft import Count, MessageDraft, check_draft, has_escaped_nul
 from broker.protocol.refusal import FRAME_ID_BYTES_MAX, INTEGER_MAX, frame_fault
 from broker.protocol.text import fits_utf8
@@ -43,7 +44,7 @@ class CommandFrame(msgspec.Struct, kw_only=True, gc=False, tag_field="type"):
 class RoomCommand(CommandFrame, kw_only=True, gc=False):
     """A command about one room; `room` is a legal room id once parsed."""
 
-    room: str
+    room: RoomId
 
     def check(self) -> None:
         check_room(self.room)
@@ -68,7 +69,9 @@ class Ping(CommandFrame, tag="ping", kw_only=True, gc=False):
 class Since(msgspec.Struct, kw_only=True, gc=False):
     """A position in a room: the last event that the client has."""
 
-    epoch: str
+    epoch: Annotated[
+        str, text_form("As it was told; opaque.", bytes_min=1, bytes_max=EPOCH_BYTES_MAX)
+    ]
     offset: Count
 
 
@@ -93,7 +96,7 @@ class Publish(MessageDraft, tag="publish", tag_field="type", kw_only=True, gc=Fa
     """Write a message into a room; needs no subscription."""
 
     id: FrameId = None
-    room: str
+    room: RoomId
 
     def check(self) -> None:
         """Raise ProtocolError for what the types alone do not refuse."""
@@ -105,7 +108,7 @@ class Edit(MessageEdit, tag="edit", tag_field="type", kw_only=True, gc=False):
     """Replace the given fields of a message."""
 
     id: FrameId = None
-    room: str
+    room: RoomId
     seq: Count
 
     def check(self) -> None:
@@ -124,7 +127,7 @@ class React(RoomCommand, tag="react", kw_only=True, gc=False):
     """Add one's own reaction to a message."""
 
     seq: Count
-    reaction: str
+    reaction: Reaction
 
     def check(self) -> None:
         check_room(self.room)
@@ -135,7 +138,7 @@ class Unreact(RoomCommand, tag="unreact", kw_only=True, gc=False):
     """Take one's own reaction away."""
 
     seq: Count
-    reaction: str
+    reaction: Reaction
 
     def check(self) -> None:
         check_room(self.room)

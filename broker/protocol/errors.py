@@ -125,6 +125,10 @@ BACKEND_UNAVAILABLE: Final = 4503
 TOO_SLOW: Final = 4508
 TOO_MANY_FRAMES: Final = 4529
 
+FIRST_FINAL: Final = 4400
+FIRST_RETRIED: Final = 4500
+"""From FIRST_FINAL up to here: do not come back with the same credentials."""
+
 CLOSES: Final[tuple[CloseRow, ...]] = (
     CloseRow(NORMAL, "normal", "Closed."),
     CloseRow(GOING_AWAY, "going_away", "The peer is going away."),

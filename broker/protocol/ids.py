@@ -7,7 +7,9 @@ case-sensitive, compared bytewise and never normalised. All are ASCII: bytes equ
 from __future__ import annotations
 
 import re
-from typing import Final
+from typing import Annotated, Final
+
+from broker.protocol.forms import text_form
 
 ID_BYTES_MAX: Final = 128
 USER_CHANNEL_PREFIX: Final = "user:"
@@ -18,6 +20,25 @@ _USER: Final = re.compile(r"[A-Za-z0-9_.:\-@|]{1,128}").fullmatch
 _MESSAGE: Final = re.compile(
     r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}"
 ).fullmatch
+
+RoomId = Annotated[
+    str,
+    text_form(
+        "A room's id.",
+        bytes_min=1,
+        bytes_max=ID_BYTES_MAX,
+        pattern=r"^(?!\.{1,2}$|user:)[A-Za-z0-9_.:\-]+$",
+    ),
+]
+UserId = Annotated[
+    str,
+    text_form(
+        "A user's id.",
+        bytes_min=1,
+        bytes_max=ID_BYTES_MAX,
+        pattern=r"^(?!\.{1,2}$)[A-Za-z0-9_.:\-@|]+$",
+    ),
+]
 
 
 def is_room_id(text: str) -> bool:

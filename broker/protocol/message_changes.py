@@ -7,13 +7,16 @@ Whether something is left of the message only the domain knows. Form is judged b
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Annotated, Final
 
 import msgspec
 
 from broker.protocol.errors import ProtocolError
+from broker.protocol.forms import text_form
 from broker.protocol.message_draft import (
-    Attachment,
+    Attachments,
+    Content,
+    Metadata,
     check_attachments,
     check_content,
     check_metadata_form,
@@ -25,13 +28,23 @@ from broker.protocol.text import fits_utf8, has_control, has_forbidden
 
 REACTION_BYTES_MAX: Final = 64
 
+Reaction = Annotated[
+    str,
+    text_form(
+        "Stored as it is and compared byte by byte.",
+        bytes_min=1,
+        bytes_max=REACTION_BYTES_MAX,
+        pattern=r"^[^/\u0000-\u001f\u007f-\u009f]+$",
+    ),
+]
+
 
 class MessageEdit(msgspec.Struct, kw_only=True, gc=False):
     """The fields to replace; None: as it is."""
 
-    content: str | None = None
-    metadata: dict[str, Any] | None = None
-    attachments: list[Attachment] | None = None
+    content: Content | None = None
+    metadata: Metadata | None = None
+    attachments: Attachments | None = None
 
 
 _DECODER: Final = msgspec.json.Decoder(MessageEdit)

@@ -14,7 +14,8 @@ from typing import Annotated, Any, Final
 import msgspec
 
 from broker.protocol.errors import ProtocolError
-from broker.protocol.ids import is_user_id
+from broker.protocol.forms import json_form, list_form, text_form
+from broker.protocol.ids import UserId, is_user_id
 from broker.protocol.refusal import INTEGER_MAX, body_fault, free_json_fault
 from broker.protocol.text import fits_utf8, has_control
 
@@ -36,26 +37,59 @@ _WEB_SCHEMES: Final = frozenset({"http", "https", "ws", "wss", "ftp"})
 _encode: Final = msgspec.json.Encoder().encode
 
 
+Content = Annotated[str, text_form("Text.", bytes_max=CONTENT_BYTES_MAX)]
+Kind = Annotated[
+    str, text_form("What it is.", bytes_min=1, bytes_max=32, pattern=r"^[a-z0-9_.\-]+$")
+]
+Metadata = Annotated[
+    dict[str, Any],
+    json_form("The application's own data, nested at most 32 deep.", bytes_max=METADATA_BYTES_MAX),
+]
+ClientId = Annotated[
+    str, text_form("The idempotency key.", bytes_min=1, bytes_max=CLIENT_ID_BYTES_MAX)
+]
+Url = Annotated[
+    str,
+    text_form(
+        "Absolute; not `javascript:`, `data:` or `vbscript:`; no white space.",
+        bytes_min=1,
+        bytes_max=ATTACHMENT_BYTES_MAX,
+        pattern=r"^[A-Za-z][A-Za-z0-9+.\-]*:\S+$",
+    ),
+]
+Name = Annotated[str, text_form("A name.", bytes_max=NAME_BYTES_MAX)]
+
+
 class Attachment(msgspec.Struct, kw_only=True, gc=False):
     """A file or link of a message; keys other than these are dropped."""
 
-    url: str
-    mime: str | None = None
+    url: Url
+    mime: Name | None = None
     size: Count | None = None
-    name: str | None = None
+    name: Name | None = None
     metadata: dict[str, Any] | None = None
+
+
+Attachments = Annotated[
+    list[Attachment],
+    list_form(
+        f"Files and links, each at most {ATTACHMENT_BYTES_MAX} bytes as JSON.",
+        items_max=ATTACHMENTS_MAX,
+    ),
+]
+Mentions = Annotated[list[UserId], list_form("Users it is about.", items_max=MENTIONS_MAX)]
 
 
 class MessageDraft(msgspec.Struct, kw_only=True, gc=False):
     """The sender's part of a message. After `check_draft` an empty `content` is None."""
 
-    content: str | None = None
-    attachments: list[Attachment] | None = None
-    kind: str = "text"
-    metadata: dict[str, Any] | None = None
-    mentions: list[str] | None = None
+    content: Content | None = None
+    attachments: Attachments | None = None
+    kind: Kind = "text"
+    metadata: Metadata | None = None
+    mentions: Mentions | None = None
     reply_to: Integer | None = None
-    client_id: str | None = None
+    client_id: ClientId | None = None
 
 
 _DECODER: Final = msgspec.json.Decoder(MessageDraft)

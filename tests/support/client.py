@@ -3,7 +3,8 @@
 It holds the protocol's promises against the server while it receives: durable events of a room
 come in offset order without a hole and without repetition after its subscribe reply, and nothing
 of a room comes outside of a subscription. A breach is collected in `breaches` and raised when the
-client is left (`check=False` for tests that expect breaches, or look themselves).
+client is left (`check=False` for tests that expect breaches, or look themselves). Every frame is
+held against `docs/asyncapi.yaml` too; what does not fit is in `misfits` and always raised.
 """
 
 import json
@@ -16,6 +17,7 @@ from urllib.parse import urlsplit
 import trio
 import trio_websocket
 
+from tests.support.contract import frame_fault
 from tests.support.seen import ChatError, ConnectionEnded, Event, Position, RoomView
 from tests.support.waiting import wait_until
 
@@ -44,11 +46,14 @@ class ChatClient:
         self.close_code: int | None = None
         self.close_reason: str | None = None
         self.breaches: list[str] = []
+        self.misfits: list[str] = []
+        """Frames that are not as documented."""
         self.ended = trio.Event()
         self._last_id = 0
         self._waiting: dict[Any, trio.MemorySendChannel[dict[str, Any]]] = {}
         self._subscribing: dict[Any, tuple[str, Position | None]] = {}
         self._unsubscribing: dict[Any, str] = {}
+        self._sent: dict[Any, str | None] = {}
 
     @staticmethod
     @asynccontextmanager
@@ -99,8 +104,13 @@ class ChatClient:
             nursery.cancel_scope.cancel()
         if failure is not None:
             raise failure
-        if check and client.breaches:
-            raise AssertionError("; ".join(client.breaches))
+        client.judge(check=check)
+
+    def judge(self, *, check: bool) -> None:
+        """Raise AssertionError for frames that were not as they should be."""
+        faults = self.misfits + (self.breaches if check else [])
+        if faults:
+            raise AssertionError("; ".join(faults))
 
     async def _sign_in(self, token: str | None, way: str, hello: bool) -> None:
         if token is not None and way == "frame":
@@ -110,12 +120,20 @@ class ChatClient:
 
     async def send(self, frame: Any) -> None:
         """Send text or bytes as they are, anything else as JSON."""
+        self.note_sent(frame)
         message = frame if isinstance(frame, str | bytes) else json.dumps(frame)
         try:
             await self.websocket.send_message(message)
         except trio_websocket.ConnectionClosed:
             await self.ended.wait()
             raise ConnectionEnded(self.close_code, self.close_reason) from None
+
+    def note_sent(self, frame: Any) -> None:
+        """Remember what a reply to this frame answers; of an id that is used twice, nothing."""
+        if isinstance(frame, dict) and isinstance(frame.get("id"), int | str):
+            identity, type_ = frame["id"], frame.get("type")
+            is_new = identity not in self._sent or self._sent[identity] == type_
+            self._sent[identity] = type_ if is_new else None
 
     async def call(self, type_: str, **fields: Any) -> dict[str, Any]:
         """Send a command and wait for its answer: the result, or ChatError raised.
@@ -217,6 +235,9 @@ class ChatClient:
 
     def _take(self, frame: dict[str, Any]) -> None:
         self.frames.append(frame)
+        fault = frame_fault(frame, self._sent.get(frame.get("id")))
+        if fault is not None:
+            self.misfits.append(fault)
         match frame["type"]:
             case "hello":
                 self.hello = frame

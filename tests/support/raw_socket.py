@@ -1,5 +1,6 @@
 """A WebSocket whose texts are seen as they are: for answers that must be equal to the byte."""
 
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -8,6 +9,8 @@ from urllib.parse import urlsplit
 import msgspec
 import trio
 import trio_websocket
+
+from tests.support.contract import frame_fault
 
 _ANSWER_DEADLINE = 15.0
 
@@ -24,10 +27,11 @@ class RawSocket:
         await self._connection.send_message(message)
 
     async def receive(self) -> str:
-        """The next text."""
+        """The next text, which must be a frame as documented."""
         with trio.fail_after(_ANSWER_DEADLINE):
             text = await self._connection.get_message()
         assert isinstance(text, str)
+        assert (fault := frame_fault(json.loads(text))) is None, fault
         return text
 
     async def ask(self, frame: Any) -> str:
