@@ -32,6 +32,7 @@ from api.rooms import RoomRoutes
 from api.routes import Resource, Route
 from api.services import Services
 from api.users import UserRoutes
+from broker.protocol.schemas.asyncapi import asyncapi_text
 from config.limits import API_BODY_BYTES_MAX, API_BODY_TIMEOUT, API_RESPONSE_TIMEOUT
 
 _RESOURCES: tuple[Callable[[Services], Resource], ...] = (
@@ -76,6 +77,7 @@ def create_app(services: Services) -> QuartTrio:
         for route in resource.routes():
             _add_route(app, resource.tag, route)
     app.add_url_rule("/docs", "docs", hide(_docs_page))
+    app.add_url_rule("/asyncapi.yaml", "asyncapi", hide(_asyncapi_document))
     register_problems(app)
     app.before_request(_start_clock)
     app.after_request(partial(_finish, services))
@@ -109,6 +111,11 @@ async def _docs_page() -> Response:
         "script-src 'unsafe-inline'; base-uri 'none'; frame-ancestors 'none'"
     )
     return response
+
+
+async def _asyncapi_document() -> Response:
+    """The contract of the WebSocket, as in docs/asyncapi.yaml."""
+    return Response(asyncapi_text(), content_type="application/yaml; charset=utf-8")
 
 
 async def _start_clock() -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from tests.support.sources import ROOT
+
 
 def properties(document: dict[str, Any], path: str, method: str, status: str) -> set[str]:
     """The fields that an answer always has."""
@@ -69,3 +71,12 @@ async def test_the_docs_page_needs_nobody_else(api):
     assert b"openapi.json" in answer.body
     assert b"http://" not in answer.body
     assert b"https://" not in answer.body
+
+
+async def test_the_asyncapi_document_is_served_as_it_is_committed(api):
+    answer = await api.as_nobody().send("GET", "/asyncapi.yaml")
+    assert answer.status == 200
+    assert answer.headers["content-type"] == "application/yaml; charset=utf-8"
+    assert answer.body == (ROOT / "docs" / "asyncapi.yaml").read_bytes()
+    page = await api.as_nobody().send("GET", "/docs")
+    assert b"asyncapi.yaml" in page.body

@@ -7,6 +7,7 @@ statuses in `x-error-codes`.
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any, Final
 
 from broker.protocol.commands import COMMANDS, RATED_AS_MESSAGES
@@ -40,6 +41,7 @@ The subprotocol `parley.v1` may be offered; offering none is fine, offering only
 _CONNECT: Final = "#/channels/connect"
 
 
+@cache
 def asyncapi_text() -> str:
     """The document as YAML."""
     return _HEAD + yaml_text(asyncapi_document())
