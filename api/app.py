@@ -30,6 +30,7 @@ from api.rates import RateState
 from api.reactions import ReactionRoutes
 from api.rooms import RoomRoutes
 from api.routes import Resource, Route
+from api.search import SearchRoutes
 from api.services import Services
 from api.users import UserRoutes
 from broker.protocol.schemas.asyncapi import asyncapi_text
@@ -46,6 +47,7 @@ _RESOURCES: tuple[Callable[[Services], Resource], ...] = (
     MessageRoutes,
     CopyRoutes,
     ReactionRoutes,
+    SearchRoutes,
     HealthRoutes,
 )
 _CREDENTIALS: dict[str, list[str]] = {"key": [], "token": []}

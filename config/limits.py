@@ -127,6 +127,18 @@ OVERLOADED_RETRY_AFTER: Final = 5.0
 # so this is up to 8 GiB of its memory while PostgreSQL is away.
 ARCHIVE_BACKLOG_BYTES: Final = 4 * 1024 * 1024 * 1024
 
+# What `q` of a search may hold: more words than anybody types, few enough to look each one up.
+SEARCH_BYTES_MAX: Final = 256
+SEARCH_WORDS_MAX: Final = 16
+# A search answers with what it has found after this long (and the step it is in); the client goes
+# on from there. Only words that are frequent and hardly ever together take so long.
+SEARCH_WALK_SECONDS: Final = 0.02
+# How long a step should take, how much wider it may be than the one before, and the widest: a
+# million messages (8192 a stretch), whose index entries are read within some milliseconds.
+SEARCH_STEP_SECONDS: Final = 0.01
+SEARCH_STEP_MAX: Final = 8
+SEARCH_STRETCHES_MAX: Final = 128
+
 # --- broker: hub and node ---------------------------------------------------------------------
 
 # Events kept for a subscription while its script is on its way (one Redis round trip). More than

@@ -37,8 +37,7 @@ WITH room AS (
            (array_agg(user_id ORDER BY created_at, user_id))
                [1:CASE WHEN seq = ANY($6::bigint[]) THEN $5::int ELSE 10 END] AS users
     FROM reactions
-    WHERE room_pk = $1
-      AND seq BETWEEN (SELECT min(seq) FROM page) AND (SELECT max(seq) FROM page)
+    WHERE room_pk = $1 AND {{among}}
     GROUP BY seq, reaction
 ), reacted AS (
     SELECT seq, json_object_agg(reaction, CASE WHEN $2::text IS NULL
@@ -121,10 +120,17 @@ _SKIP: Final = """
 """
 _SEQ: Final = "SELECT * FROM messages WHERE room_pk = $1 AND seq = $9"
 _ID: Final = "SELECT * FROM messages WHERE id = $9::uuid AND room_pk = $1"
+_SOME: Final = "SELECT * FROM messages WHERE room_pk = $1 AND seq = ANY($9::bigint[])"
+# Reactions of a page of neighbours are one range; of scattered messages that would be the room.
+_NEIGHBOURS: Final = "seq BETWEEN (SELECT min(seq) FROM page) AND (SELECT max(seq) FROM page)"
+_SCATTERED: Final = "seq = ANY($9::bigint[])"
 
 
-def _statement(page: str, total: str = _NO_COUNT, filtered: str = "") -> str:
+def _statement(
+    page: str, total: str = _NO_COUNT, filtered: str = "", among: str = _NEIGHBOURS
+) -> str:
     whole = _PAGE.replace("{{page}}", page.strip()).replace("{{total}}", total)
+    whole = whole.replace("{{among}}", among)
     return with_times(
         whole.replace("{{filter}}", filtered),
         created_at="page.created_at",
@@ -143,6 +149,7 @@ _FILTERED: Final = {
 STATEMENTS: Final = {
     "seq": _statement(_SEQ),
     "id": _statement(_ID),
+    "some": _statement(_SOME, among=_SCATTERED),
     **{
         f"{name} {shape}".rstrip(): _statement(page, total, conditions(shape, 9 + count))
         for name, (page, total, count) in _FILTERED.items()
@@ -195,6 +202,11 @@ def select_seq(seq: int) -> Selection:
 def select_id(message_id: str) -> Selection:
     """The message with this id (text of a UUID), if it is in the room."""
     return Selection("id", (message_id,))
+
+
+def select_some(seqs: Sequence[int]) -> Selection:
+    """The messages with these seqs, wherever in the room they are."""
+    return Selection("some", (seqs,))
 
 
 @dataclass(frozen=True, slots=True)

@@ -156,7 +156,9 @@ class EmbeddedPostgres:
         if programs.account:
             os.chown(staging, programs.account.user, programs.account.group)
         durability = [] if self._durable else ["--no-sync", "--no-data-checksums"]
-        create = ["initdb", "-U", _ROLE, "--auth=reject", "--encoding=UTF8", "--no-locale"]
+        # Sorted by bytes, and letters of all languages have an upper and a lower case (search).
+        locale = ["--no-locale", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
+        create = ["initdb", "-U", _ROLE, "--auth=reject", "--encoding=UTF8", *locale]
         self._run(programs, staging, [*create, "--no-instructions", *durability])
         # The password is plain text here and a SCRAM verifier in the data; the statements go
         # through a pipe, since arguments and files are there for others to see.

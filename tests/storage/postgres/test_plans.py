@@ -17,6 +17,7 @@ from storage.postgres import (
     removals,
     room_locks,
     rooms,
+    search,
     user_changes,
     users,
 )
@@ -83,6 +84,7 @@ MODULES = (
     removals,
     room_locks,
     rooms,
+    search,
     user_changes,
     users,
 )
@@ -94,6 +96,7 @@ SELECTIONS = {
     "skip": (50, 10, [101, 102]),
     "seq": (50,),
     "id": ("0198c5b6-7a0e-7000-8000-000000000000",),
+    "some": ([5, 50, 7],),
 }
 FILTERS = {
     "sender": ("user1",),
@@ -126,6 +129,14 @@ STATEMENTS = {
         message_details.STATEMENTS["reactions"],
         (7, 11, 0, 50, ["yes"], ["user1"]),
     ),
+    "search parse": (search.STATEMENTS["parse"], (7, "some words")),
+    **{
+        f"search find {number}": (
+            search.STATEMENTS[f"find {number}"],
+            (7, 0, 3, "'text'", 101, 50),
+        )
+        for number in range(search.PARTITIONS)
+    },
     "users state": (users.STATEMENTS["state"], ("p1", "user1")),
     "users fetch": (users.STATEMENTS["fetch"], ("p1", "user1")),
     "users live": (users.STATEMENTS["live"], ("p1", ["user1", "user6"])),
