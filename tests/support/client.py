@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 import trio
 import trio_websocket
 
-from tests.support.contract import frame_fault
+from tests.support.asyncapi import frame_fault
 from tests.support.seen import ChatError, ConnectionEnded, Event, Position, RoomView
 from tests.support.waiting import wait_until
 

@@ -10,7 +10,7 @@ import msgspec
 import trio
 import trio_websocket
 
-from tests.support.contract import frame_fault
+from tests.support.asyncapi import frame_fault
 
 _ANSWER_DEADLINE = 15.0
 

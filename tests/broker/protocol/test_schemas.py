@@ -17,7 +17,7 @@ from broker.protocol.schemas import examples
 from broker.protocol.schemas.events import EVENTS
 from broker.protocol.schemas.frames import COMMAND_ROWS, PLANNED
 from broker.protocol.schemas.yaml_text import yaml_text
-from tests.support.contract import document, message_names, payload_fault
+from tests.support.asyncapi import document, message_names, payload_fault
 from tests.support.sources import PACKAGES, ROOT, all_files
 
 _KINDS = "message|reaction|member|room|typing|presence|receipt|notification"
