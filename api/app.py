@@ -24,6 +24,7 @@ from api.me import MeRoutes
 from api.members import MemberRoutes
 from api.message_copies import CopyRoutes
 from api.messages import MessageRoutes
+from api.page.routes import PageRoutes
 from api.problems import register_problems
 from api.project import ProjectRoutes
 from api.rates import RateState
@@ -49,6 +50,7 @@ _RESOURCES: tuple[Callable[[Services], Resource], ...] = (
     ReactionRoutes,
     SearchRoutes,
     HealthRoutes,
+    PageRoutes,
 )
 _CREDENTIALS: dict[str, list[str]] = {"key": [], "token": []}
 

@@ -209,6 +209,8 @@ API_HEAD_BYTES_MAX: Final = 32 * 1024
 API_PAGE_BYTES_MAX: Final = 4 * 1024 * 1024
 # Buckets of rate-limited users that are kept; the one unused for longest goes first.
 API_RATES_MAX: Final = 20_000
+# How long a token lasts that `parley up`'s page gives a demo user; the page asks for the next one.
+DEMO_TOKEN_TTL: Final = 24 * 3600.0
 # How long /readyz waits for Redis and PostgreSQL.
 API_PROBE_TIMEOUT: Final = 1.0
 # Pause between attempts to reach both at the start.

@@ -228,6 +228,25 @@ class Origins(Rule):
 
 
 @dataclass(frozen=True)
+class Names(Rule):
+    """A comma-separated list of ids."""
+
+    meaning: str
+
+    @property
+    def allowed(self) -> str:
+        return f"a comma-separated list of {self.meaning}"
+
+    def parse(self, value: Any) -> tuple[str, ...]:
+        given = value.split(",") if isinstance(value, str) else list(value)
+        names = tuple(item.strip() for item in given if item.strip())
+        for name in names:
+            if not _NAME.fullmatch(name):
+                raise ValueError(f"{name!r} is not an id; allowed: {self.allowed}")
+        return names
+
+
+@dataclass(frozen=True)
 class KeyText(Rule):
     """A public key: PEM text (line breaks may be written as \\n) or the path of such a file.
 

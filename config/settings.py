@@ -17,7 +17,18 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from config import limits
 from config.errors import ConfigError
-from config.rules import Choice, Duration, KeyText, Origins, Secret, Switch, Text, Url, Whole
+from config.rules import (
+    Choice,
+    Duration,
+    KeyText,
+    Names,
+    Origins,
+    Secret,
+    Switch,
+    Text,
+    Url,
+    Whole,
+)
 from config.rules import Rule as Rule
 
 __all__ = ["ConfigError", "Process", "Settings", "load_settings", "variable_rules"]
@@ -28,6 +39,8 @@ _PORT: Final = Whole(0, 65_535)
 _MINUTE: Final = 60.0
 _HOUR: Final = 3600.0
 _DAY: Final = 86_400.0
+LOOPBACK_NAMES: Final = frozenset({"127.0.0.1", "localhost", "::1", "[::1]"})
+"""What the own machine is called, in HOST and in the Host header of a request."""
 
 
 class Settings(BaseSettings):
@@ -83,6 +96,18 @@ class Settings(BaseSettings):
     )
     token_creates_rooms: Annotated[bool, Switch()] = Field(
         True, description="User tokens may create direct and group rooms over REST."
+    )
+
+    # --- the chat page ---
+    chat_page: Annotated[bool, Switch()] = Field(
+        True, description="The API serves the chat page at /."
+    )
+    broker_url: Annotated[str, Url(("wss", "ws"))] = Field(
+        "", description="Where the page reaches the broker, such as "
+        "wss://chat.example.org/v1/connect; empty: /v1/connect at the page's own host."
+    )  # fmt: skip
+    demo_users: Annotated[tuple[str, ...], NoDecode, Names("user ids")] = Field(
+        (), description="Set by parley up alone: who anybody on this machine may be on the page."
     )
 
     # --- logs and metrics ---
@@ -186,6 +211,10 @@ class Settings(BaseSettings):
              "it is the same as PORT; allowed: another port, or 0 for off"),
             ("METRICS_PORT", self.metrics_port + self.broker_processes > 65_536,
              "METRICS_PORT plus BROKER_PROCESSES is above 65535; allowed: a smaller port"),
+            ("DEMO_USERS", bool(self.demo_users) and self.host not in LOOPBACK_NAMES,
+             "it gives tokens to everybody who can reach HOST; allowed: only with HOST=127.0.0.1"),
+            ("DEMO_USERS", bool(self.demo_users) and self.jwt_secret is None,
+             "it is set without JWT_SECRET; allowed: both, or neither"),
             ("PORT", self.broker_processes > 1 and self.port == 0,
              "0 gives each of several broker processes another port; allowed: 1 to 65535"),
         ):  # fmt: skip

@@ -85,7 +85,7 @@ def test_the_wheel_holds_every_file_of_the_product_and_nothing_else(tmp_path: Pa
 
 
 def test_data_files_are_of_known_kinds() -> None:
-    known = ["*.lua", "*.sql", "*.mako", "*.json", "*.html", "py.typed"]
+    known = ["*.lua", "*.sql", "*.mako", "*.json", "*.html", "*.js", "*.css", "*.svg", "py.typed"]
     assert [
         name_of(path)
         for path in data_files()

@@ -21,8 +21,8 @@ LONG_FUNCTIONS: dict[str, int] = {}
 
 BANNED_NAMES = {"utils", "util", "helpers", "helper", "common", "misc", "base", "core", "manager"}
 TEXT_SUFFIXES = {
-    "", ".py", ".md", ".toml", ".lock", ".lua", ".sql", ".mako", ".json", ".html", ".yaml", ".yml",
-    ".txt", ".example", ".ini", ".cfg", ".sh",
+    "", ".py", ".md", ".toml", ".lock", ".lua", ".sql", ".mako", ".json", ".html", ".js", ".css",
+    ".svg", ".yaml", ".yml", ".txt", ".example", ".ini", ".cfg", ".sh",
 }  # fmt: skip
 MUTATING = {
     "append", "add", "extend", "insert", "update", "setdefault", "pop", "popitem", "remove",

@@ -134,8 +134,13 @@ async def api_on_private_redis(
 
 
 @asynccontextmanager
-async def open_api(redis_url: str, database_url: str, nursery: trio.Nursery) -> AsyncIterator[Api]:
-    settings = load_settings(None, redis_url=redis_url, database_url=database_url, **SETTINGS)
+async def open_api(
+    redis_url: str, database_url: str, nursery: trio.Nursery, **more: Any
+) -> AsyncIterator[Api]:
+    """An API process' worth of services, with further settings."""
+    settings = load_settings(
+        None, redis_url=redis_url, database_url=database_url, **(SETTINGS | more)
+    )
     async with (
         open_database(database_url, pool_size=4) as db,
         open_store(settings, name="test") as store,

@@ -207,3 +207,17 @@ def test_a_second_request_is_a_request_to_hurry() -> None:
     assert not stop.hurry.is_set()
     stop.request()
     assert stop.hurry.is_set()
+
+
+def test_the_demo_is_offered_to_this_machine_and_never_to_a_network() -> None:
+    plans = {
+        host: make_plan(
+            load_settings(None, host=host), broker_port=0, api_port=0, port_patience=0.0
+        ).own_variables
+        for host in ("127.0.0.1", "0.0.0.0")
+    }
+    assert plans["127.0.0.1"]["api"]["DEMO_USERS"] == "alice,bob"
+    assert plans["0.0.0.0"]["api"]["DEMO_USERS"] == ""
+    for own in plans.values():
+        assert own["api"]["BROKER_URL"].endswith(f":{own['broker']['PORT']}/v1/connect")
+        assert own["broker"]["DEMO_USERS"] == own["archiver"]["DEMO_USERS"] == ""

@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from config.limits import CHILD_STOP_EXTRA
-from config.settings import Settings
+from config.settings import LOOPBACK_NAMES, Settings
 from workers.embedded.ports import LOOPBACK, free_port, port_problem
+from workers.supervisor.demo import USERS
 
 _BROKER_PORT: Final = 8765
 _API_PORT: Final = 8080
@@ -21,7 +22,9 @@ _PORT_POLL: Final = 0.1
 _DRAIN_SECONDS: Final = 2
 _ANY: Final = {"0.0.0.0": LOOPBACK, "::": "[::1]", "": LOOPBACK}
 # Of one process, not of the system: what another one must not copy.
-_PERSONAL: Final = frozenset({"port", "host", "metrics_port"})
+_PERSONAL: Final = frozenset(
+    {"port", "host", "metrics_port", "chat_page", "broker_url", "demo_users"}
+)
 
 
 class UpFailed(Exception):
@@ -60,13 +63,14 @@ def make_plan(
     if "drain_seconds" in settings.model_fields_set:
         drain = settings.drain_seconds
     address = _ANY.get(host, f"[{host}]" if ":" in host else host)
+    broker_url = f"ws://{address}:{broker}/v1/connect"
     return Plan(
-        broker_url=f"ws://{address}:{broker}/v1/connect",
+        broker_url=broker_url,
         broker_http_url=f"http://{address}:{broker}",
         api_url=f"http://{address}:{api}",
         grace=drain + CHILD_STOP_EXTRA,
         shared_variables=_shared_variables(settings),
-        own_variables=_own_variables(settings, broker, api, drain),
+        own_variables=_own_variables(settings, broker, api, drain, broker_url),
     )
 
 
@@ -106,7 +110,7 @@ def _as_text(value: object) -> str:
 
 
 def _own_variables(
-    settings: Settings, broker: int, api: int, drain: int
+    settings: Settings, broker: int, api: int, drain: int, broker_url: str
 ) -> dict[str, dict[str, str]]:
     everyone = {"HOST": settings.host, "DRAIN_SECONDS": str(drain), "PYTHONUNBUFFERED": "1"}
     if "log_format" not in settings.model_fields_set:
@@ -116,8 +120,12 @@ def _own_variables(
     offsets = {"broker": 0, "api": settings.broker_processes, "archiver": settings.broker_processes}
     offsets["archiver"] += 1
     ports = {"broker": broker, "api": api, "archiver": broker}  # the archiver listens on none
+    # The page offers the demo's users to this machine, never to a network (see api/page/routes.py).
+    demo = ",".join(USERS) if settings.host in LOOPBACK_NAMES else ""
+    page = {"BROKER_URL": broker_url, "DEMO_USERS": demo}
     return {
         name: everyone
+        | (page if name == "api" else {"DEMO_USERS": ""})
         | {"PORT": str(ports[name]), "METRICS_PORT": str(first + offsets[name] if first else 0)}
         for name in ("archiver", "broker", "api")
     }
