@@ -106,7 +106,7 @@ class LeanClient:
         try:
             while data := await self._stream.receive_some(_RECEIVE_BYTES):
                 self._buffer += data
-                for opcode, payload in self._cut_frames():
+                for opcode, payload in cut_frames(self._buffer):
                     await self._take(opcode, payload)
                 self._changed.set()
                 self._changed = trio.Event()
@@ -115,21 +115,6 @@ class LeanClient:
         finally:
             self.is_ended = True
             self._changed.set()
-
-    def _cut_frames(self) -> list[tuple[int, bytes]]:
-        buffer, at, frames = self._buffer, 0, []
-        while len(buffer) >= at + 2:
-            length, start = buffer[at + 1], at + 2
-            if length == 126:
-                length, start = int.from_bytes(buffer[at + 2 : at + 4], "big"), at + 4
-            elif length == 127:
-                length, start = int.from_bytes(buffer[at + 2 : at + 10], "big"), at + 10
-            if len(buffer) < start + length:
-                break
-            frames.append((buffer[at] & 15, bytes(buffer[start : start + length])))
-            at = start + length
-        del buffer[:at]
-        return frames
 
     async def _take(self, opcode: int, payload: bytes) -> None:
         if opcode == 9:
@@ -154,6 +139,23 @@ class LeanClient:
         )
 
 
+def cut_frames(buffer: bytearray) -> list[tuple[int, bytes]]:
+    """Take whole unmasked frames off the buffer: opcode and payload of each."""
+    at, frames = 0, []
+    while len(buffer) >= at + 2:
+        length, start = buffer[at + 1], at + 2
+        if length == 126:
+            length, start = int.from_bytes(buffer[at + 2 : at + 4], "big"), at + 4
+        elif length == 127:
+            length, start = int.from_bytes(buffer[at + 2 : at + 10], "big"), at + 10
+        if len(buffer) < start + length:
+            break
+        frames.append((buffer[at] & 15, bytes(buffer[start : start + length])))
+        at = start + length
+    del buffer[:at]
+    return frames
+
+
 _ERROR_FIELDS = ("type", "id", "code", "message", "retry_after", "field")
 
 
@@ -169,26 +171,33 @@ def encode_client_frame(payload: bytes, *, opcode: int = 1) -> bytes:
     return head + bytes(4) + payload
 
 
+async def shake_hands(stream: trio.SocketStream, url: str, token: str | None) -> bytes:
+    """The opening handshake, with a token in the query; what came behind the answer."""
+    target = urlsplit(url)
+    key = base64.b64encode(os.urandom(16)).decode()
+    query = "" if token is None else f"?token={token}"
+    await stream.send_all(
+        f"GET {target.path}{query} HTTP/1.1\r\nHost: {target.netloc}\r\n"
+        "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+        f"Sec-WebSocket-Key: {key}\r\n\r\n".encode()
+    )
+    head = bytearray()
+    while b"\r\n\r\n" not in head:
+        data = await stream.receive_some(4096)
+        assert data, f"no handshake: {bytes(head)!r}"
+        head += data
+    assert head.startswith(b"HTTP/1.1 101"), bytes(head)
+    return bytes(head.partition(b"\r\n\r\n")[2])
+
+
 @asynccontextmanager
 async def open_lean_client(url: str, token: str) -> AsyncIterator[LeanClient]:
     """Connect and authenticate by the query."""
     target = urlsplit(url)
     stream = await trio.open_tcp_stream(target.hostname or "", target.port or 80)
     async with stream, trio.open_nursery() as nursery:
-        key = base64.b64encode(os.urandom(16)).decode()
-        await stream.send_all(
-            f"GET {target.path}?token={token} HTTP/1.1\r\nHost: {target.netloc}\r\n"
-            "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
-            f"Sec-WebSocket-Key: {key}\r\n\r\n".encode()
-        )
         client = LeanClient(stream)
-        head = bytearray()
-        while b"\r\n\r\n" not in head:
-            data = await stream.receive_some(4096)
-            assert data, f"no handshake: {bytes(head)!r}"
-            head += data
-        assert head.startswith(b"HTTP/1.1 101"), bytes(head)
-        client._buffer += head.partition(b"\r\n\r\n")[2]
+        client._buffer += await shake_hands(stream, url, token)
         nursery.start_soon(client.receive)
         yield client
         nursery.cancel_scope.cancel()
