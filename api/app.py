@@ -33,6 +33,7 @@ from api.rooms import RoomRoutes
 from api.routes import Resource, Route
 from api.search import SearchRoutes
 from api.services import Services
+from api.user_rooms import UserRoomRoutes
 from api.users import UserRoutes
 from broker.protocol.schemas.asyncapi import asyncapi_text
 from config.limits import API_BODY_BYTES_MAX, API_BODY_TIMEOUT, API_RESPONSE_TIMEOUT
@@ -43,6 +44,7 @@ _RESOURCES: tuple[Callable[[Services], Resource], ...] = (
     UserRoutes,
     MeRoutes,
     RoomRoutes,
+    UserRoomRoutes,
     MemberRoutes,
     BanRoutes,
     MessageRoutes,

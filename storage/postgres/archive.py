@@ -46,14 +46,28 @@ JOIN rooms r ON r.project = v.project AND r.id = v.id
 ORDER BY r.pk
 FOR NO KEY UPDATE OF r
 """
+# The members' rows follow a room's activity at most once in ACTIVITY_SPREAD_SECONDS: `room_lists`
+# looks that much further. (A room that has grown big is 'infinity' and never followed.)
 _MOVE_ROOMS: Final = """
-UPDATE rooms r
-SET archived_offset = v.archived_offset, seq = v.seq,
-    last_message_at = greatest(r.last_message_at, v.last_message_at)
-FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::timestamptz[])
-     AS v(pk, archived_offset, seq, last_message_at)
-WHERE r.pk = v.pk
+WITH moved AS (
+    UPDATE rooms r
+    SET archived_offset = v.archived_offset, seq = v.seq,
+        last_message_at = greatest(r.last_message_at, v.last_message_at),
+        active_at = CASE WHEN r.active_at IS NULL
+                           OR v.last_message_at > r.active_at + make_interval(secs => $5)
+                         THEN v.last_message_at ELSE r.active_at END
+    FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::timestamptz[])
+         AS v(pk, archived_offset, seq, last_message_at)
+    WHERE r.pk = v.pk
+    RETURNING r.pk, r.active_at, r.active_at = v.last_message_at AS is_followed
+)
+UPDATE members m SET active_at = moved.active_at
+FROM moved
+WHERE moved.is_followed AND m.room_pk = moved.pk AND m.active_at < moved.active_at
 """
+ACTIVITY_SPREAD_SECONDS: Final = 10.0
+"""How far `members.active_at` may lag behind the room's activity. Longer means fewer writes for
+rooms of many members; shorter means that fewer rooms have to be looked at for a page."""
 _KEEP_DEAD: Final = """
 INSERT INTO dead_letters (room, epoch, event_offset, seq, event, entry, reason)
 SELECT * FROM unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[], $5::text[], $6::bytea[],
@@ -185,6 +199,7 @@ async def _move_rooms(connection: asyncpg.Connection, rooms: dict[str, _Room], p
             [room.archived_offset for room in moved],
             [room.seq for room in moved],
             [plan.last_message_at.get(room.pk) for room in moved],
+            ACTIVITY_SPREAD_SECONDS,
         )
 
 

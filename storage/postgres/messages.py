@@ -19,13 +19,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from storage.postgres.json_text import with_times
 from storage.postgres.message_filters import NO_FILTER, SHAPES, MessageFilter, conditions
+from storage.postgres.message_json import MESSAGE_FIELDS
+from storage.postgres.message_json import REACTION_USERS as REACTION_USERS
 from storage.postgres.pool import Database
 
 SEQ_MAX: Final = 2**63 - 1
-REACTION_USERS: Final = 10
-"""So many users are named with a reaction; its count is exact."""
 
 _PAGE: Final = """
 WITH room AS (
@@ -52,20 +51,7 @@ WITH room AS (
     LEFT JOIN reacted ON reacted.seq = page.seq
     CROSS JOIN LATERAL (SELECT page.deleted_at IS NULL OR $3::boolean AS shown) AS flag
     CROSS JOIN LATERAL (
-        -- In the order of a new message in the log: archiving it then changes no page's ETag.
-        SELECT page.id, room.id AS room, page.sender, page.kind,
-               CASE WHEN shown THEN page.content END AS content,
-               CASE WHEN shown AND page.metadata IS NOT NULL
-                    THEN page.metadata ELSE '{}' END AS metadata,
-               CASE WHEN shown AND page.attachments IS NOT NULL
-                    THEN page.attachments ELSE '[]' END AS attachments,
-               CASE WHEN shown AND page.mentions IS NOT NULL
-                    THEN page.mentions ELSE '{}' END AS mentions,
-               page.reply_to, page.forwarded_from, page.client_id, page.seq,
-               {{created_at}} AS created_at, page.reply_count, {{edited_at}} AS edited_at,
-               {{deleted_at}} AS deleted_at, page.deleted_by,
-               CASE WHEN page.deleted_at IS NULL AND reacted.reactions IS NOT NULL
-                    THEN reacted.reactions ELSE '{}' END AS reactions
+        SELECT {{fields}}
     ) AS body
 ), rows AS (
     SELECT coalesce(array_agg(seq ORDER BY seq), '{}') AS seqs,
@@ -90,7 +76,7 @@ SELECT room.archived_offset, room.seq, rows.seqs, rows.bodies,
              AND u.id = ANY($4::text[] || ARRAY(SELECT sender FROM page WHERE sender IS NOT NULL))
        ) END AS users
 FROM room CROSS JOIN rows
-"""
+""".replace("{{fields}}", MESSAGE_FIELDS)
 
 _COUNT: Final = "(SELECT count(*) FROM messages WHERE room_pk = $1{{filter}})"
 _NO_COUNT: Final = "NULL::bigint"
@@ -130,13 +116,7 @@ def _statement(
     page: str, total: str = _NO_COUNT, filtered: str = "", among: str = _NEIGHBOURS
 ) -> str:
     whole = _PAGE.replace("{{page}}", page.strip()).replace("{{total}}", total)
-    whole = whole.replace("{{among}}", among)
-    return with_times(
-        whole.replace("{{filter}}", filtered),
-        created_at="page.created_at",
-        edited_at="page.edited_at",
-        deleted_at="page.deleted_at",
-    )
+    return whole.replace("{{among}}", among).replace("{{filter}}", filtered)
 
 
 # The page, the total, and how many arguments the selection takes before those of the filter.

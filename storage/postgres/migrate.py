@@ -44,7 +44,10 @@ def migrate(database_url: str) -> None:
 
 
 def read_statements(name: str) -> list[str]:
-    """Return the statements of `migrations/sql/<name>`, each ended by `;` at the end of a line."""
+    """Return the statements of `migrations/sql/<name>`, each ended by `;` at the end of a line.
+
+    Within the `$$` of a function's body a line may end so too.
+    """
     text = (_MIGRATIONS / "sql" / name).read_text(encoding="utf-8")
     statements: list[str] = []
     lines: list[str] = []
@@ -52,8 +55,9 @@ def read_statements(name: str) -> list[str]:
         if not line.strip() or line.startswith("--"):
             continue
         lines.append(line)
-        if line.endswith(";"):
-            statements.append("\n".join(lines))
+        statement = "\n".join(lines)
+        if line.endswith(";") and statement.count("$$") % 2 == 0:
+            statements.append(statement)
             lines = []
     if lines:
         raise ValueError(f"{name}: the last statement has no semicolon: {lines[0]!r}")

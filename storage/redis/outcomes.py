@@ -66,6 +66,25 @@ class Unarchived(NamedTuple):
     entries: list[Entry]
 
 
+class RoomEnd(NamedTuple):
+    """A room's numbering and the newest of its events that PostgreSQL may not have, in order."""
+
+    offset: int
+    seq: int
+    archived: int
+    entries: list[Entry]
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the entries are all that PostgreSQL may not have."""
+        return not self.entries or self.entries[0].offset <= self.archived + 1
+
+    @property
+    def last_message_ms(self) -> int | None:
+        """When the newest message among the entries was written."""
+        return next((e.ms for e in reversed(self.entries) if e.event == "message.created"), None)
+
+
 class SeedInputs(NamedTuple):
     """What Redis still knows of a cold room's numbering."""
 

@@ -13,8 +13,10 @@ from storage.postgres import (
     blocks,
     members,
     message_details,
+    message_json,
     messages,
     removals,
+    room_lists,
     room_locks,
     rooms,
     search,
@@ -80,8 +82,10 @@ MODULES = (
     blocks,
     members,
     message_details,
+    message_json,
     messages,
     removals,
+    room_lists,
     room_locks,
     rooms,
     search,
@@ -137,6 +141,20 @@ STATEMENTS = {
         )
         for number in range(search.PARTITIONS)
     },
+    "message_json some": (
+        message_json.STATEMENTS["some"],
+        ([7, 8], [5, None], [10, 11], "user1", [7], [5], ["yes"], ["user1"]),
+    ),
+    "room_lists total": (room_lists.STATEMENTS["total"], ("p1", "user6")),
+    "room_lists details": (room_lists.STATEMENTS["details"], ("user6", [7, 8], 5)),
+    "room_lists active near": (
+        room_lists.STATEMENTS["active near"],
+        ("p1", "user6", 10, 50, 10.0),
+    ),
+    "room_lists active far": (
+        room_lists.STATEMENTS["active far"],
+        ("p1", "user6", 1000, 50, 10.0),
+    ),
     "users state": (users.STATEMENTS["state"], ("p1", "user1")),
     "users fetch": (users.STATEMENTS["fetch"], ("p1", "user1")),
     "users live": (users.STATEMENTS["live"], ("p1", ["user1", "user6"])),
