@@ -33,9 +33,10 @@ class AuditRoutes:
     @document_querystring(AuditQuery)
     @document_response(AuditListDocument)
     async def list_audit(self) -> Response:
-        """List changes of rooms, members and users (key), newest first.
+        """List changes of rooms, members, users, others' messages and keys (key), newest first.
 
-        `entity` is `room:<id>` or `user:<id>`; without it all of the project.
+        `entity` is `room:<id>`, `user:<id>`, `message:<id>` or `key:<id>`; without it all of the
+        project.
         """
         credential = await self._services.auth.key()
         page, limit = list_page()

@@ -17,9 +17,11 @@ from api.rates import RequestRates
 from broker.domain.access import Actor
 from broker.domain.api_keys import ApiKeys
 from broker.domain.identity import Identity, TokenExpired, TokenInvalid, TokenVerifier
+from broker.domain.key_set import KeysUnavailable
 from broker.domain.users import admit_user, ensure_user
 from broker.protocol.errors import ProtocolError
 from broker.protocol.ids import is_user_id
+from config.limits import UNAVAILABLE_RETRY_AFTER
 from storage.postgres.pool import Database
 
 
@@ -67,7 +69,7 @@ class Authenticator:
                 raise ProtocolError("unauthenticated", "The API key is not valid.")
             return Credential(project, None)
         token = _bearer_token(request)
-        identity = self._identity(token)
+        identity = await self._identity(token)
         # Before the database is asked: a flood of requests must not become one of queries.
         state = self._rates.take(hashlib.blake2b(token.encode(), digest_size=16).digest())
         g.rate = state
@@ -113,13 +115,15 @@ class Authenticator:
             raise ProtocolError("forbidden", "The user is banned.", "user_id")
         return Actor(credential.project, user, "key_user")
 
-    def _identity(self, token: str) -> Identity:
+    async def _identity(self, token: str) -> Identity:
         try:
-            return self._verifier.verify(token)
+            return await self._verifier.authenticate(token)
         except TokenExpired as error:
             raise ProtocolError("token_expired", error.reason) from None
         except TokenInvalid as error:
             raise ProtocolError("unauthenticated", error.reason) from None
+        except KeysUnavailable:
+            raise ProtocolError("unavailable", retry_after=UNAVAILABLE_RETRY_AFTER) from None
 
 
 def _bearer_token(current: Request) -> str:

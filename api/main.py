@@ -77,6 +77,7 @@ def build_services(settings: Settings, db: Database, store: RedisStore) -> Servi
     seeder = Seeder(db, store.rooms)
     publisher = Publisher(store.rooms, access, seeder)
     announcer = Announcer(db, store.rooms, seeder)
+    verifier = TokenVerifier.from_settings(settings)
     return Services(
         settings=settings,
         db=db,
@@ -89,9 +90,10 @@ def build_services(settings: Settings, db: Database, store: RedisStore) -> Servi
         members=Members(db, store.rooms, announcer, create_users=settings.auto_create_users),
         room_changes=RoomChanges(db, announcer),
         user_changes=UserChanges(db, announcer),
+        verifier=verifier,
         auth=Authenticator(
             db,
-            verifier=TokenVerifier.from_settings(settings),
+            verifier=verifier,
             keys=ApiKeys(db),
             rates=RequestRates(settings.rate_requests_per_second, trio.current_time),
             create_users=settings.auto_create_users,
@@ -128,6 +130,8 @@ async def _serve(services: Services, stopping: trio.Event, ready: Callable[[str]
             await nursery.start(
                 partial(serve_metrics, services.metrics, settings.host, settings.metrics_port)
             )
+        if services.verifier.published is not None:
+            nursery.start_soon(services.verifier.published.run)
         async with trio.open_nursery() as serving:
             addresses: list[str] = await serving.start(
                 partial(

@@ -9,6 +9,7 @@ from broker.domain.access import AccessReader
 from broker.domain.announcing import Announcer
 from broker.domain.changing import Changer
 from broker.domain.forwarding import Forwarder
+from broker.domain.identity import TokenVerifier
 from broker.domain.members import Members
 from broker.domain.publishing import Publisher
 from broker.domain.room_changes import RoomChanges
@@ -34,5 +35,6 @@ class Services:
     members: Members
     room_changes: RoomChanges
     user_changes: UserChanges
+    verifier: TokenVerifier
     auth: Authenticator
     metrics: Metrics

@@ -2,8 +2,8 @@
 
 The rules: the connection joins its user's own channel first and reads the user's row second, so
 that a revocation between the two reaches it. A valid token of a user who was banned, deleted or
-revoked ends in 4403; storage away ends in 4503, since the client did
-no wrong.
+revoked ends in 4403; storage or the provider's keys away end in 4503, since the client did no
+wrong.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import trio
 
 from broker.domain.access import Actor
 from broker.domain.identity import Identity, TokenExpired, TokenInvalid
+from broker.domain.key_set import KeysUnavailable
 from broker.domain.users import admit_user
 from broker.protocol import errors
 from broker.protocol.errors import ProtocolError
@@ -36,13 +37,8 @@ def actor_of(identity: Identity) -> Actor:
 
 async def admit(connection: Connection, services: Services, token: str) -> Identity | None:
     """Authenticate the connection; None if it has been disconnected instead."""
-    try:
-        identity = services.verifier.verify(token)
-    except TokenExpired as error:
-        connection.disconnect(errors.TOKEN_EXPIRED, error.reason)
-        return None
-    except TokenInvalid as error:
-        connection.disconnect(errors.BAD_TOKEN, error.reason)
+    identity = await _verify(connection, services, token)
+    if identity is None:
         return None
     channel = user_channel(identity.project, identity.user)
     services.node.hub.add_connection(channel, connection)
@@ -61,6 +57,22 @@ async def admit(connection: Connection, services: Services, token: str) -> Ident
     except (StorageUnavailable, trio.TooSlowError):
         connection.disconnect(errors.BACKEND_UNAVAILABLE)
         return None
+    return None if connection.is_closed else identity
+
+
+async def _verify(connection: Connection, services: Services, token: str) -> Identity | None:
+    try:
+        identity = await services.verifier.authenticate(token)
+    except TokenExpired as error:
+        connection.disconnect(errors.TOKEN_EXPIRED, error.reason)
+        return None
+    except TokenInvalid as error:
+        connection.disconnect(errors.BAD_TOKEN, error.reason)
+        return None
+    except KeysUnavailable:
+        connection.disconnect(errors.BACKEND_UNAVAILABLE)
+        return None
+    # It may have ended while the provider was asked; then it must not join anything any more.
     return None if connection.is_closed else identity
 
 
@@ -85,11 +97,13 @@ async def _watch(services: Services, channel: str) -> None:
 async def refresh(connection: Connection, services: Services, token: str) -> Identity:
     """Verify another token of the same user. Raises ProtocolError; then the old token stays."""
     try:
-        identity = services.verifier.verify(token)
+        identity = await services.verifier.authenticate(token)
     except TokenExpired as error:
         raise ProtocolError("token_expired", error.reason, "token") from error
     except TokenInvalid as error:
         raise ProtocolError("unauthenticated", error.reason, "token") from error
+    except KeysUnavailable as error:
+        raise ProtocolError("unavailable", retry_after=limits.UNAVAILABLE_RETRY_AFTER) from error
     held = connection.actor
     if (identity.project, identity.user) != (held.project, held.user):
         raise ProtocolError("forbidden", "The token belongs to another user.", "token")

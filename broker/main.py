@@ -98,6 +98,8 @@ async def _serve(
             await background.start(serve_metrics, metrics, settings.host, settings.metrics_port)
         await background.start(node.run)
         background.start_soon(application.run)
+        if services.verifier.published is not None:
+            background.start_soon(services.verifier.published.run)
         listener = Listener(
             application=application,
             options=ListenerOptions.from_settings(settings, connections_max=connections_max()),

@@ -75,6 +75,17 @@ TOKEN_TTL_MAX: Final = 3650 * 86_400.0
 # A JWT secret below this many bytes can be guessed offline from any token (RFC 7518 section 3.2).
 JWT_SECRET_BYTES_MIN: Final = 32
 
+# How often the keys of JWT_JWKS_URL are fetched anew: so long a key that was taken back may verify.
+JWKS_REFRESH_INTERVAL: Final = 300.0
+# A token of an unknown key makes us ask at once, but not more often than this: whoever invents
+# key ids must not make us bother the provider.
+JWKS_RETRY_AFTER: Final = 5.0
+# How long a fetch may take; clients that wait for it have 5 to 10 s.
+JWKS_TIMEOUT: Final = 4.0
+# What a key set may hold. Real ones have two to ten keys and a few KiB.
+JWKS_BYTES_MAX: Final = 256 * 1024
+JWKS_KEYS_MAX: Final = 32
+
 # --- config -----------------------------------------------------------------------------------
 
 # The metrics page is small and asked for by one scraper: few at once, little patience.

@@ -17,6 +17,7 @@ import click
 import trio
 
 from broker.domain.identity import TokenVerifier
+from broker.domain.key_set import KeysUnavailable, fetch_keys
 from config import limits
 from config.errors import ConfigError
 from config.logging import configure_logging
@@ -64,7 +65,11 @@ def run_checks(*, with_rooms: bool) -> int:
     TokenVerifier.from_settings(settings)
     # What the transports log about a server that is away, the check's own line says better.
     configure_logging("critical", "text")
-    checks = [*_CHECKS, _ROOMS] if with_rooms else _CHECKS
+    checks = [*_CHECKS]
+    if settings.jwt_jwks_url is not None:
+        checks.append(_JWKS)
+    if with_rooms:
+        checks.append(_ROOMS)
     return trio.run(_run, settings, checks)
 
 
@@ -110,6 +115,7 @@ def _describe(settings: Settings) -> str:
             ("HS256", settings.jwt_secret),
             ("the previous HS256 secret", settings.jwt_secret_previous),
             ("JWT_PUBLIC_KEY", settings.jwt_public_key),
+            ("the keys of JWT_JWKS_URL", settings.jwt_jwks_url),
         )
         if value is not None
     ]
@@ -154,6 +160,17 @@ async def _check_deployment(servers: _Servers) -> str:
     return f"Redis and PostgreSQL belong together, {partitions} partitions"
 
 
+async def _check_jwks(servers: _Servers) -> str:
+    url = servers.settings.jwt_jwks_url
+    assert url is not None
+    try:
+        keys = await fetch_keys(url)
+    except KeysUnavailable as error:
+        raise CheckFailed(error.reason) from None
+    named = ", ".join(f"{key.algorithm} {key.kid or 'without kid'}" for key in keys)
+    return f"{len(keys)} keys: {named}"
+
+
 async def _check_rooms(servers: _Servers) -> str:
     problems = await check_rooms(servers.redis, Keys(servers.settings.room_partitions))
     if problems:
@@ -169,4 +186,5 @@ _CHECKS: Final = (
     _Check("schema", _check_schema, frozenset({"postgres"})),
     _Check("deployment", _check_deployment, frozenset({"redis", "postgres", "schema"})),
 )
+_JWKS: Final = _Check("jwks", _check_jwks)
 _ROOMS: Final = _Check("rooms", _check_rooms, frozenset({"redis"}))

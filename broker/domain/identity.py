@@ -1,13 +1,15 @@
 """Who a token says you are: verifying and minting user tokens (JWT).
 
 Rules: a key is chosen by what is configured, never by what the token asks for. HS256 is verified
-with the secrets alone; RS256, ES256 and EdDSA with the public key alone, and of those only the
-one that fits the key's type. `exp` and the user's claim are always required. Any text becomes an
-`Identity` or raises `TokenInvalid` or `TokenExpired`, nothing else.
+with the secrets alone; RS256, ES256 and EdDSA with public keys alone (configured, or published
+by the identity provider: `key_set`), and of those only the one that fits the key's type. `exp` and
+the user's claim are always required. Any text becomes an `Identity` or raises `TokenInvalid` or
+`TokenExpired`, nothing else.
 
-Not here: whether the user exists, is banned or was revoked (that takes PostgreSQL), and what the
-user may do in a room (`access`). Nothing here awaits; verifying costs some ten microseconds with
-a secret, a hundred with a public key.
+Not here: what claims may hold (`token_claims`), whether the user exists, is banned or was revoked
+(that takes PostgreSQL), and what the user may do in a room (`access`). Nothing awaits but
+`authenticate`, and that only for a key that is not known; verifying costs some ten microseconds
+with a secret, a hundred with a public key.
 """
 
 from __future__ import annotations
@@ -15,47 +17,38 @@ from __future__ import annotations
 import math
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 import jwt
-import msgspec
 
+from broker.domain.key_set import ALGORITHMS, KeySet
+from broker.domain.token_claims import CAPABILITIES as CAPABILITIES
+from broker.domain.token_claims import DEFAULT_PROJECT as DEFAULT_PROJECT
+from broker.domain.token_claims import TokenExpired as TokenExpired
+from broker.domain.token_claims import TokenInvalid as TokenInvalid
+from broker.domain.token_claims import (
+    name_claim,
+    number_claim,
+    parse_claims,
+    project_claim,
+    rooms_claim,
+    user_claim,
+)
 from broker.domain.token_keys import configured_keys
-from broker.protocol.ids import is_project_id, is_room_id, is_user_id
-from broker.protocol.text import cut_utf8, has_control
+from broker.protocol.ids import is_project_id, is_user_id
 from config import limits
 
 if TYPE_CHECKING:
     from config.settings import Settings
 
-DEFAULT_PROJECT: Final = "default"
 DEFAULT_TOKEN_TTL: Final = 86_400.0
-CAPABILITIES: Final = frozenset({"join", "publish", "moderate"})
-
-_SHOWN_CHARACTERS_MAX: Final = 40
-_NAME_BYTES_MAX: Final = 256
-# The last second that a datetime can hold; later ones could not be shown to the client.
-_TIMESTAMP_MAX: Final = 253_402_300_799.0
 
 
-class TokenInvalid(Exception):
-    """The token proves nothing. `reason` is one short sentence, fit for the client."""
-
-    def __init__(self, reason: str) -> None:
-        self.reason = reason
-        super().__init__(reason)
-
-
-class TokenExpired(Exception):
-    """The token was valid and has expired. `reason` as in TokenInvalid."""
-
-    def __init__(self, reason: str = "The token has expired.") -> None:
-        self.reason = reason
-        super().__init__(reason)
+class _KeyUnknown(TokenInvalid):
+    """The token names a key that the provider may have published since its keys were fetched."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +69,7 @@ class Identity:
 
 
 class TokenVerifier:
-    """Verifies user tokens with the keys of one configuration. Immutable, safe to share."""
+    """Verifies user tokens with the keys of one configuration. Safe to share."""
 
     def __init__(
         self,
@@ -85,13 +78,17 @@ class TokenVerifier:
         issuer: str | None = None,
         audience: str | None = None,
         user_claim: str = "sub",
+        published: KeySet | None = None,
     ) -> None:
-        """`keys` maps an algorithm to the keys that may verify it; others are refused."""
+        """`keys` maps an algorithm to the keys that may verify it, `published` adds the
+        provider's; others are refused."""
         self._keys = {algorithm: tuple(found) for algorithm, found in keys.items() if found}
+        self.published = published
         self._issuer = issuer
         self._audience = audience
         self._user_claim = user_claim
-        self._signatures = jwt.PyJWS(algorithms=list(self._keys))
+        more = ALGORITHMS if published is not None else ()
+        self._signatures = jwt.PyJWS(algorithms=[*self._keys, *more])
 
     @classmethod
     def from_settings(cls, settings: Settings) -> TokenVerifier:
@@ -101,7 +98,21 @@ class TokenVerifier:
             issuer=settings.jwt_issuer,
             audience=settings.jwt_audience,
             user_claim=settings.jwt_user_claim,
+            published=None if settings.jwt_jwks_url is None else KeySet(settings.jwt_jwks_url),
         )
+
+    async def authenticate(self, token: str) -> Identity:
+        """As `verify`; a key that is not known is looked for at the provider first.
+
+        Also raises `KeysUnavailable`: nobody can say now whether the token is good. Safe to
+        cancel. Nothing is asked and nothing awaited for keys that are known.
+        """
+        try:
+            return self.verify(token)
+        except _KeyUnknown:
+            assert self.published is not None
+            await self.published.refetch()
+            return self.verify(token)
 
     def verify(self, token: str, *, now: float | None = None) -> Identity:
         """Return who `token` says one is; raises TokenInvalid or TokenExpired.
@@ -112,20 +123,20 @@ class TokenVerifier:
         claims = self._verified_claims(token)
         instant = time.time() if now is None else now
         self._check_audience(claims)
-        issued_at = _number(claims, "iat")
-        for claim, since in (("iat", issued_at), ("nbf", _number(claims, "nbf"))):
+        issued_at = number_claim(claims, "iat")
+        for claim, since in (("iat", issued_at), ("nbf", number_claim(claims, "nbf"))):
             if since is not None and since > instant + limits.TOKEN_LEEWAY:
                 raise TokenInvalid(f"The token's {claim} lies in the future.")
-        expires_at = _number(claims, "exp")
+        expires_at = number_claim(claims, "exp")
         if expires_at is None:
             raise TokenInvalid("The token has no exp.")
         identity = Identity(
-            user=self._user(claims),
-            project=_project(claims),
-            name=_name(claims),
+            user=user_claim(claims, self._user_claim),
+            project=project_claim(claims),
+            name=name_claim(claims),
             expires_at=expires_at,
             issued_at=issued_at,
-            rooms=_rooms(claims),
+            rooms=rooms_claim(claims),
         )
         if instant >= expires_at + limits.TOKEN_LEEWAY:
             raise TokenExpired
@@ -142,18 +153,29 @@ class TokenVerifier:
         except (jwt.PyJWTError, ValueError, RecursionError):
             raise TokenInvalid("The token is not a JWT.") from None
         algorithm = header.get("alg")
-        keys = self._keys.get(algorithm, ()) if isinstance(algorithm, str) else ()
-        if not keys:
+        if not isinstance(algorithm, str) or not self._may_verify(algorithm):
             raise TokenInvalid("The token's alg does not fit the configured key.")
         if "crit" in header:
             raise TokenInvalid("The token demands extensions (crit) that are not known.")
-        for key in keys:
+        kid = header.get("kid")
+        for key in self._candidates(algorithm, kid):
             try:
                 payload = self._signatures.decode(token, key, algorithms=[str(algorithm)])
             except (jwt.PyJWTError, ValueError, RecursionError):
                 continue
-            return _parse_claims(payload)
+            return parse_claims(payload)
+        published = self.published
+        if published is not None and algorithm in ALGORITHMS and not published.knows(kid):
+            raise _KeyUnknown("The token's key is not among the provider's.")
         raise TokenInvalid("The token's signature is wrong.")
+
+    def _may_verify(self, algorithm: str) -> bool:
+        return algorithm in self._keys or (self.published is not None and algorithm in ALGORITHMS)
+
+    def _candidates(self, algorithm: str, kid: object) -> Iterator[Any]:
+        yield from self._keys.get(algorithm, ())
+        if self.published is not None:
+            yield from self.published.find(algorithm, kid)
 
     def _check_audience(self, claims: dict[str, Any]) -> None:
         if self._issuer is not None and claims.get("iss") != self._issuer:
@@ -163,14 +185,6 @@ class TokenVerifier:
             audiences = found if isinstance(found, list) else [found]
             if self._audience not in audiences:
                 raise TokenInvalid("The token's aud is not the configured audience.")
-
-    def _user(self, claims: dict[str, Any]) -> str:
-        user = claims.get(self._user_claim)
-        if user is None:
-            raise TokenInvalid(f"The token has no {_shown(self._user_claim)}.")
-        if not isinstance(user, str) or not is_user_id(user):
-            raise TokenInvalid(f"The token's {_shown(self._user_claim)} is not a user id.")
-        return user
 
 
 def mint_token(
@@ -216,74 +230,11 @@ def mint_token(
     if rooms:
         claims["rooms"] = {room: sorted(capabilities) for room, capabilities in rooms.items()}
     try:
-        _name(claims)
-        _rooms(claims)
+        name_claim(claims)
+        rooms_claim(claims)
     except TokenInvalid as error:
         raise ValueError(error.reason) from None
     secret = settings.jwt_secret
     assert secret is not None
     token = jwt.encode(claims, secret.get_secret_value(), algorithm="HS256")
     return token, datetime.fromtimestamp(expires_at, UTC)
-
-
-def _parse_claims(payload: bytes) -> dict[str, Any]:
-    try:
-        claims = msgspec.json.decode(payload)
-    except (msgspec.MsgspecError, ValueError, RecursionError):
-        raise TokenInvalid("The token's claims are not JSON.") from None
-    if not isinstance(claims, dict):
-        raise TokenInvalid("The token's claims are not an object.")
-    return claims
-
-
-def _number(claims: dict[str, Any], claim: str) -> float | None:
-    """Return a claim's seconds since 1970, None if it is absent."""
-    value = claims.get(claim)
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise TokenInvalid(f"The token's {claim} is not a number.")
-    if not 0 <= value <= _TIMESTAMP_MAX:
-        raise TokenInvalid(f"The token's {claim} is not a time.")
-    return float(value)
-
-
-def _project(claims: dict[str, Any]) -> str:
-    project = claims.get("project", DEFAULT_PROJECT)
-    if not isinstance(project, str) or not is_project_id(project):
-        raise TokenInvalid("The token's project is not a project id.")
-    return project
-
-
-def _name(claims: dict[str, Any]) -> str | None:
-    """Return the display name, cut to its limit; identity providers are not asked to know it."""
-    name = claims.get("name")
-    if name is None or name == "":
-        return None
-    if not isinstance(name, str) or has_control(name):
-        raise TokenInvalid("The token's name is not a line of text.")
-    return cut_utf8(name, _NAME_BYTES_MAX)
-
-
-def _rooms(claims: dict[str, Any]) -> Mapping[str, frozenset[str]]:
-    found = claims.get("rooms")
-    if found is None:
-        return MappingProxyType({})
-    if not isinstance(found, dict) or len(found) > limits.TOKEN_ROOMS_MAX:
-        raise TokenInvalid("The token's rooms are not an object of at most 1000 rooms.")
-    rooms: dict[str, frozenset[str]] = {}
-    for room, capabilities in found.items():
-        if not is_room_id(room):
-            raise TokenInvalid(f"The token's rooms hold {_shown(room)}, which is not a room id.")
-        if not isinstance(capabilities, list) or not all(
-            isinstance(item, str) and item in CAPABILITIES for item in capabilities
-        ):
-            raise TokenInvalid("The token's rooms allow only join, publish and moderate.")
-        rooms[room] = frozenset(capabilities)
-    return MappingProxyType(rooms)
-
-
-def _shown(text: str) -> str:
-    """Return foreign text in a form that is short and harmless within a sentence."""
-    plain = text if text.isascii() and text.isprintable() else ascii(text)[1:-1]
-    return plain if len(plain) <= _SHOWN_CHARACTERS_MAX else plain[:_SHOWN_CHARACTERS_MAX] + "..."

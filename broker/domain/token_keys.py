@@ -1,5 +1,7 @@
 """The keys that user tokens are verified with, as configured: secrets and a public key.
 
+Those that an identity provider publishes are `key_set`'s.
+
 A key has exactly one algorithm, which follows from the key and never from a token: secrets
 HS256, RSA RS256, P-256 ES256, Ed25519 EdDSA. Weak and unknown keys are refused here, at start.
 """
@@ -9,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -33,15 +36,12 @@ def configured_keys(settings: Settings) -> Mapping[str, Sequence[Any]]:
     if settings.jwt_public_key is not None:
         algorithm, key = _load_public_key(settings.jwt_public_key)
         keys[algorithm] = [key]
-    if settings.jwt_jwks_url is not None:
-        raise ConfigError(
-            "JWT_JWKS_URL: this version does not fetch keys; "
-            "allowed: the key itself in JWT_PUBLIC_KEY"
-        )
+    if settings.jwt_jwks_url is not None and not urlsplit(settings.jwt_jwks_url).hostname:
+        raise ConfigError("JWT_JWKS_URL: it names no host; allowed: an address such as https://…")
     return keys
 
 
-def _load_public_key(text: str) -> tuple[str, PublicKey]:
+def _load_public_key(text: str) -> tuple[str, object]:
     """Return (the one algorithm that fits the key, the key) of PEM text or a file's path."""
     allowed = "allowed: an RSA (2048 bits or more), P-256 or Ed25519 public key in PEM form"
     pem = text
@@ -60,10 +60,18 @@ def _load_public_key(text: str) -> tuple[str, PublicKey]:
             key = load_pem_public_key(pem.encode())
     except (ValueError, TypeError, UnsupportedAlgorithm):
         raise ConfigError(f"JWT_PUBLIC_KEY: it is not a public key; {allowed}") from None
+    algorithm = algorithm_of(key)
+    if algorithm is None:
+        raise ConfigError(f"JWT_PUBLIC_KEY: a key of this type is not supported; {allowed}")
+    return algorithm, key
+
+
+def algorithm_of(key: object) -> str | None:
+    """The one algorithm that fits a public key; None if it is of no supported kind or weak."""
     if isinstance(key, rsa.RSAPublicKey) and key.key_size >= _RSA_BITS_MIN:
-        return "RS256", key
+        return "RS256"
     if isinstance(key, ec.EllipticCurvePublicKey) and isinstance(key.curve, ec.SECP256R1):
-        return "ES256", key
+        return "ES256"
     if isinstance(key, ed25519.Ed25519PublicKey):
-        return "EdDSA", key
-    raise ConfigError(f"JWT_PUBLIC_KEY: a key of this type is not supported; {allowed}")
+        return "EdDSA"
+    return None

@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
+from msgspec.json import encode
+
+from storage.postgres.audit import audit
 from storage.postgres.json_text import with_times
 from storage.postgres.pool import Database
 
@@ -38,8 +41,10 @@ SELECT id::text AS id, project, prefix, created_at, revoked_at, last_used_at
 FROM api_keys WHERE project = $1 OR $1 IS NULL ORDER BY project, created_at
 """
 _REVOKE: Final = """
-UPDATE api_keys SET revoked_at = coalesce(revoked_at, now())
-WHERE id::text = $1 OR prefix = $1 RETURNING id::text
+UPDATE api_keys k SET revoked_at = coalesce(k.revoked_at, now())
+FROM (SELECT id, revoked_at FROM api_keys WHERE id::text = $1 OR prefix = $1 FOR UPDATE) AS before
+WHERE k.id = before.id
+RETURNING k.id::text AS id, k.project, k.prefix, before.revoked_at IS NULL AS is_new
 """
 _PROJECT: Final = with_times(
     """
@@ -75,7 +80,12 @@ async def fetch_project(db: Database, project: str) -> bytes:
 
 async def insert_key(db: Database, key_id: str, project: str, prefix: str, digest: bytes) -> None:
     """Store a new key, and its project if there is none of that name."""
-    await db.execute(_CREATE, key_id, project, prefix, digest)
+
+    async def work(connection: Any) -> None:
+        await connection.execute(_CREATE, key_id, project, prefix, digest)
+        await _audit(connection, project, "key.created", key_id, prefix)
+
+    await db.transaction(work)
 
 
 async def list_keys(db: Database, project: str | None = None) -> list[ApiKeyRow]:
@@ -86,5 +96,19 @@ async def list_keys(db: Database, project: str | None = None) -> list[ApiKeyRow]
 
 async def revoke_key(db: Database, key: str) -> list[str]:
     """Revoke by id or prefix; the ids of the keys that are revoked now, empty if none matched."""
-    rows: Any = await db.fetch(_REVOKE, key)
-    return [row["id"] for row in rows]
+
+    async def work(connection: Any) -> list[str]:
+        rows = await connection.fetch(_REVOKE, key)
+        for row in rows:
+            if row["is_new"]:
+                await _audit(connection, row["project"], "key.revoked", row["id"], row["prefix"])
+        return [row["id"] for row in rows]
+
+    revoked: list[str] = await db.transaction(work)
+    return revoked
+
+
+async def _audit(connection: Any, project: str, action: str, key_id: str, prefix: str) -> None:
+    """Who runs the command is not known here: the operator, so no actor."""
+    detail = encode({"prefix": prefix}).decode()
+    await audit(connection, project, None, action, f"key:{key_id}", detail)

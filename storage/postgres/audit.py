@@ -2,8 +2,8 @@
 
 Changes of rooms and members repeat what their announcements say (`audit_announced`), so that the
 audit and the events can not disagree; profiles are left out, since the audit outlives them.
-`entity` is `room:<id>` or `user:<id>`, `actor` the acting user, null for the project. Nothing is
-ever removed from here.
+`entity` is `room:<id>`, `user:<id>`, `key:<id>` or `message:<id>` (see `archive_audit`), `actor`
+the acting user, null for the project. Nothing is ever removed from here.
 """
 
 from __future__ import annotations

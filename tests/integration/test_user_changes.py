@@ -1,12 +1,13 @@
 """Banned, revoked and deleted users over two nodes; and an API that dies before it has told."""
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
 import trio
 
 from storage.postgres.pool import open_database
-from storage.postgres.user_changes import update_user
+from storage.postgres.user_changes import revoke_tokens, update_user
 from tests.support.client import ChatClient, ChatError, ConnectionEnded
 from tests.support.deployment import Deployment, room_path
 from tests.support.servers import fetch
@@ -50,6 +51,21 @@ async def test_a_ban_that_nobody_told_is_told_by_the_archiver(
         await check_closed([here, there], 5 * SECOND)
     query = "SELECT 1 FROM user_announcements WHERE user_id = $1"
     assert fetch(shared.database_url, query, bob) == []
+
+
+async def test_a_revocation_that_nobody_told_is_told_by_the_archiver(
+    shared: Deployment, name: Name
+) -> None:
+    """Ruling 10: the API voided the tokens and died before it told the nodes."""
+    bob = name("bob")
+    await shared.ok("POST", "/v1/users", {"id": bob})
+    async with shared.connect(bob, 0) as here, shared.connect(bob, 1) as there:
+        async with open_database(shared.database_url, pool_size=1) as db:
+            assert await revoke_tokens(db, "default", bob, datetime.now(UTC))
+        await check_closed([here, there], 5 * SECOND)
+    fresh = await shared.ok("POST", f"/v1/users/{bob}/token", {})
+    async with ChatClient.connect(shared.brokers[0].url, fresh["token"]) as back:
+        await back.call("ping")
 
 
 async def test_a_deleted_user_is_gone_everywhere(shared: Deployment, name: Name) -> None:

@@ -3,6 +3,7 @@
 import pytest
 
 from tests.parley.conftest import SECRET, Run
+from tests.support.issuer import open_issuer
 from tests.support.servers import RedisServer
 
 
@@ -80,9 +81,25 @@ def test_another_number_of_partitions_is_refused(
 
 
 @pytest.mark.parametrize(
-    "variables", [{"JWT_PUBLIC_KEY": "no-such-file.pem"}, {"JWT_JWKS_URL": "https://a.test/jwks"}]
+    "variables", [{"JWT_PUBLIC_KEY": "no-such-file.pem"}, {"JWT_JWKS_URL": "file:///jwks"}]
 )
 def test_keys_that_can_not_be_used_are_one_line(run: Run, variables: dict[str, str]) -> None:
     found = run("check", REDIS_URL="redis://r", DATABASE_URL="postgresql://p/d", **variables)
     assert found.status == 2
     assert found.error_line.startswith(f"parley: {next(iter(variables))}: ")
+
+
+def test_the_keys_of_a_provider_are_looked_at(
+    run: Run, redis_url: str, database_url: str, free_port: int
+) -> None:
+    urls = {"REDIS_URL": redis_url, "DATABASE_URL": database_url}
+    with open_issuer() as issuer:
+        issuer.add_key("k1")
+        issuer.add_key("k2", "EdDSA")
+        found = run("check", **urls, JWT_JWKS_URL=issuer.url)
+        assert states(found.out)["jwks"] == "ok"
+        assert "2 keys: RS256 k1, EdDSA k2" in found.out
+        assert found.status == 0
+    found = run("check", **urls, JWT_JWKS_URL=f"http://127.0.0.1:{free_port}/jwks")
+    assert states(found.out)["jwks"] == "FAILED"
+    assert found.status == 1
