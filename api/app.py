@@ -25,6 +25,7 @@ from api.members import MemberRoutes
 from api.message_copies import CopyRoutes
 from api.messages import MessageRoutes
 from api.page.routes import PageRoutes
+from api.presence import PresenceRoutes
 from api.problems import register_problems
 from api.project import ProjectRoutes
 from api.rates import RateState
@@ -50,6 +51,7 @@ _RESOURCES: tuple[Callable[[Services], Resource], ...] = (
     MessageRoutes,
     CopyRoutes,
     ReactionRoutes,
+    PresenceRoutes,
     SearchRoutes,
     HealthRoutes,
     PageRoutes,

@@ -67,6 +67,7 @@ class Connection:
         "rechecks",
         "state",
         "subscriptions",
+        "typing",
         "user",
     )
 
@@ -92,6 +93,8 @@ class Connection:
         self.rechecks = 0
         self.subscriptions: dict[str, str] = {}
         """R of every subscription, begun or live, and the room's kind."""
+        self.typing: set[str] = set()
+        """R of the rooms that it types in."""
         self.post = peer.post
 
     @property
@@ -101,8 +104,7 @@ class Connection:
 
     def open(self) -> None:
         """The handshake has succeeded: use its token, or wait for an `auth` frame."""
-        token = self._peer.handshake.take_token()
-        if token is not None:
+        if (token := self._peer.handshake.take_token()) is not None:
             self._start_admission(token, None)
 
     # --- frames in ----------------------------------------------------------------------------
@@ -121,11 +123,11 @@ class Connection:
 
     def handle_closed(self, code: int) -> None:
         """The connection has ended: forget everything it was part of."""
-        del code
         self.is_closed = True
         hub = self._services.node.hub
+        self._services.node.live.typists.end_all(self)
         for key in list(self.subscriptions):
-            hub.remove(key, self)
+            hub.remove(key, self, at_once=code == errors.FORBIDDEN)
         self.subscriptions.clear()
         if self.channel:
             hub.remove_connection(self.channel, self)
@@ -157,7 +159,7 @@ class Connection:
 
     def _refuse_fault(self, fault: ProtocolError) -> None:
         answer = answer_to_fault(self.state, fault)
-        self.post(encode_text_frame(frames.error_of(answer)))
+        self.send(frames.error_of(answer))
         self._count_refusal()
         if isinstance(fault, NotAnObject):
             self._not_objects += 1
@@ -239,11 +241,7 @@ class Connection:
 
     def refuse(self, frame_id: int | str | None, error: ProtocolError) -> None:
         """Answer a command that failed, whether it has an id or not."""
-        self.post(
-            encode_text_frame(
-                frames.error(frame_id, error.code, error.message, error.retry_after, error.field)
-            )
-        )
+        self.send(frames.error(frame_id, error.code, error.message, error.retry_after, error.field))
 
     def disconnect(self, code: int, reason: str = "") -> None:
         """End the connection after what has been posted."""
@@ -266,12 +264,14 @@ class Connection:
         self.subscriptions[key] = kind
 
     def _unsubscribe(self, key: str) -> None:
+        self._services.node.live.typists.end(self, key)
         self._services.node.hub.remove(key, self)
         self.subscriptions.pop(key, None)
 
     def end_subscription(self, key: str, code: str, message: str) -> None:
         """A subscription has ended by the hub's doing: tell the client."""
         if self.subscriptions.pop(key, None) is not None:
+            self._services.node.live.typists.end(self, key)
             self.send(frames.unsubscribed(split_room_key(key)[1], code, message))
 
     def recheck(self) -> None:

@@ -27,6 +27,10 @@ class _Subject(msgspec.Struct):
     reason: str | None = None
 
 
+class _Count(msgspec.Struct):
+    online: int
+
+
 class Repairs(Protocol):
     """What the node does about what delivery finds."""
 
@@ -47,6 +51,7 @@ class Delivery:
         self._access = access
         self._repairs = repairs
         self._counts = counts
+        self._decode_count = msgspec.json.Decoder(_Count).decode
         self._decode_subject = msgspec.json.Decoder(_Subject).decode
 
     def deliver(self, raw_entries: Sequence[bytes]) -> None:
@@ -60,7 +65,9 @@ class Delivery:
                 self._deliver_elsewhere(entry)
                 continue
             touched[room] = None
-            if entry.offset and room.epoch is not None and entry.epoch != room.epoch:
+            if not entry.offset:
+                self._note_presence(room, entry)
+            elif room.epoch is not None and entry.epoch != room.epoch:
                 self._repairs.request_verify(room.keys.partition)
                 continue
             if not room.take(entry) or len(room.pending) > limits.PENDING_EVENTS_MAX:
@@ -73,6 +80,13 @@ class Delivery:
             room.flush()
             counts.deliveries += room.delivered
             room.delivered = 0
+
+    def _note_presence(self, room: HubRoom, entry: Entry) -> None:
+        """Names mean that the room is not quiet (any more), a count that it is."""
+        if entry.event == "presence.count":
+            self._hub.quiet[room] = self._decode_count(entry.data).online
+        elif entry.event in ("presence.joined", "presence.left"):
+            self._hub.quiet.pop(room, None)
 
     def fill(self, room: HubRoom, missed: Iterable[Entry]) -> bool:
         """After a gap: deliver the missed tail, then what has waited. False if a gap remains."""
@@ -115,10 +129,10 @@ def end_subscriptions_of(hub: Hub, room: HubRoom, user: str, *, is_banned: bool)
         if subscriber.user != user:
             continue
         if is_banned:
-            hub.remove(room.key, subscriber)
+            hub.remove(room.key, subscriber, at_once=True)
             subscriber.end_subscription(room.key, "forbidden", "The user is banned from the room.")
         elif room.needs_member[subscriber]:
-            hub.remove(room.key, subscriber)
+            hub.remove(room.key, subscriber, at_once=True)
             subscriber.end_subscription(
                 room.key, "not_a_member", "The user is no longer a member of the room."
             )

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 def begin_publish(connection: Connection, services: Services, key: str, command: Publish) -> bool:
     """Begin a publish into the room `key` (R); True if it has been answered already."""
+    if connection.typing:
+        services.node.live.typists.end(connection, key)
     access = services.access.known(key, connection.user)
     if (
         access is None

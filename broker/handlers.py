@@ -21,6 +21,7 @@ from broker.domain import roles
 from broker.domain.history import PageQuery, load_page
 from broker.domain.identity import Identity
 from broker.domain.publishing import Published
+from broker.live_commands import answer_live
 from broker.protocol import frames
 from broker.protocol.commands import (
     PAGE_DEFAULT,
@@ -30,10 +31,13 @@ from broker.protocol.commands import (
     Edit,
     History,
     MessageChange,
+    Presence,
     Publish,
     React,
     Refresh,
+    Signal,
     Subscribe,
+    Typing,
     Unreact,
     command_type,
 )
@@ -90,6 +94,8 @@ def slow_command(connection: Connection, services: Services, command: Command) -
         return partial(history, connection, services, command)
     if isinstance(command, Edit | Delete | React | Unreact):
         return partial(change_message, connection, services, command)
+    if isinstance(command, Typing | Signal | Presence):
+        return partial(answer_live, connection, services, command)
     raise AssertionError(f"{command!r} is no slow command")
 
 
@@ -223,7 +229,7 @@ async def _reconsider_subscriptions(connection: Connection, services: Services) 
             key = doubtful.pop()
             if not members:
                 sentence = "The new token does not give access to the room."
-                _end_subscription(connection, services, key, "forbidden", sentence)
+                _end_subscription(connection, services, key, "forbidden", sentence, at_once=True)
     except StorageUnavailable:
         structlog.get_logger("broker.handlers").info("a refresh could not look up memberships")
     finally:
@@ -233,12 +239,18 @@ async def _reconsider_subscriptions(connection: Connection, services: Services) 
 
 
 def _end_subscription(
-    connection: Connection, services: Services, key: str, code: str, sentence: str
+    connection: Connection,
+    services: Services,
+    key: str,
+    code: str,
+    sentence: str,
+    *,
+    at_once: bool = False,
 ) -> None:
     """End what rests on a membership, if it still does."""
     room = services.node.hub.rooms.get(key)
     if room is not None and room.needs_member.get(connection):
-        services.node.hub.remove(key, connection)
+        services.node.hub.remove(key, connection, at_once=at_once)
         connection.end_subscription(key, code, sentence)
 
 

@@ -29,16 +29,26 @@ class UserConnection(Subscriber, Protocol):
 class Hub:
     """Rooms and user channels of one node."""
 
-    def __init__(self, keys: Keys, *, wake_upkeep: Callable[[], None]) -> None:
+    def __init__(
+        self, keys: Keys, *, wake_upkeep: Callable[[], None], quiet_users: int = 200
+    ) -> None:
         self._keys = keys
         self._gen = 0
         self._wake_upkeep = wake_upkeep
+        self._quiet_users = quiet_users
         self._times = TimeTexts()
+        self.on_seen: Callable[[str, bool], None] = self._leave_channel
+        """Called with a user's channel when its first connection comes and when the last one has
+        ended (True); whoever takes the call over marks the leave then."""
         self.answered = AnsweredNumbers(keys)
         self.rooms: dict[str, HubRoom] = {}
         self.channels: dict[str, set[UserConnection]] = {}
+        self.quiet: dict[HubRoom, int] = {}
+        """Rooms with too many users to name them, and the count that was told last."""
         self.dirty_presence: set[tuple[str, str]] = set()
         """(R, user) whose count Redis must be told."""
+        self.gone_at_once: set[tuple[str, str]] = set()
+        """Those of them whose leaving has no grace: they were made to leave."""
         self.dirty_leaves: set[str] = set()
         """R that this node holds no longer, rooms and channels alike."""
 
@@ -72,12 +82,17 @@ class Hub:
                 room.key, "resync", "Events may have been missed: subscribe again."
             )
 
-    def remove(self, key: str, subscriber: Subscriber) -> bool:
-        """End a subscription; True if there was one. What follows in Redis is upkeep."""
+    def remove(self, key: str, subscriber: Subscriber, *, at_once: bool = False) -> bool:
+        """End a subscription; True if there was one. What follows in Redis is upkeep.
+
+        `at_once`: the user was made to leave and is not awaited back.
+        """
         room = self.rooms.get(key)
         if room is None or not room.remove(subscriber):
             return False
         self.dirty_presence.add((key, subscriber.user))
+        if at_once:
+            self.gone_at_once.add((key, subscriber.user))
         if room.is_empty:
             self._forget(room)
         self._wake_upkeep()
@@ -99,7 +114,19 @@ class Hub:
     def _forget(self, room: HubRoom) -> None:
         if self.rooms.get(room.key) is room:
             del self.rooms[room.key]
+            self.quiet.pop(room, None)
             self.mark_leave(room.key)
+
+    def is_quiet(self, online: int) -> bool:
+        """Whether a room with so many users online is too large to name who comes and types."""
+        return online > self._quiet_users
+
+    def note_online(self, room: HubRoom, online: int) -> None:
+        """So many were online when somebody subscribed, who was told so."""
+        if self.is_quiet(online):
+            self.quiet.setdefault(room, online)
+        else:
+            self.quiet.pop(room, None)
 
     def mark_leave(self, key: str) -> None:
         """Redis must be told that this node is not in the room (any more)."""
@@ -118,7 +145,10 @@ class Hub:
 
     def add_connection(self, channel: str, connection: UserConnection) -> None:
         """Put a connection on its user's channel (before the user's row is read)."""
-        self.channels.setdefault(channel, set()).add(connection)
+        connections = self.channels.setdefault(channel, set())
+        if not connections:
+            self.on_seen(channel, False)
+        connections.add(connection)
 
     def remove_connection(self, channel: str, connection: UserConnection) -> None:
         """Take it off again; the last one leaves the channel."""
@@ -128,4 +158,8 @@ class Hub:
         connections.discard(connection)
         if not connections:
             del self.channels[channel]
+            self.on_seen(channel, True)
+
+    def _leave_channel(self, channel: str, has_ended: bool) -> None:
+        if has_ended:
             self.mark_leave(channel)

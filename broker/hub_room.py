@@ -21,7 +21,7 @@ from broker.hold import Hold
 from broker.protocol.events import TimeTexts, event_frame
 from broker.protocol.frames import encode_text_frame
 from config import limits
-from storage.redis.entries import Entry
+from storage.redis.entries import NOBODY, Entry
 from storage.redis.keys import RoomKeys, split_room_key
 
 
@@ -29,6 +29,9 @@ class Subscriber(Protocol):
     """What a room needs of a connection."""
 
     user: str
+
+    @property
+    def id(self) -> str: ...
 
     def post(self, frame: bytes) -> None:
         """Send whole WebSocket frames, in order; never raises, never blocks."""
@@ -203,7 +206,7 @@ class HubRoom:
     def take(self, entry: Entry) -> bool:
         """Take one event of this room's epoch; False if a gap lies before it (it is kept then)."""
         if entry.offset == 0:
-            self._append(0, entry)
+            self._take_ephemeral(entry)
             return True
         if self.epoch is None:
             # Nobody is live yet: every hold filters by its own snapshot.
@@ -225,6 +228,21 @@ class HubRoom:
             return False
         self._append(entry.offset, entry)
         return True
+
+    def _take_ephemeral(self, entry: Entry) -> None:
+        # In place of an epoch it names the connection that it is not sent back to.
+        origin = entry.epoch
+        if origin == NOBODY or all(subscriber.id != origin for subscriber in self.needs_member):
+            self._append(0, entry)
+            return
+        self.flush()
+        frame = self._frame(entry)
+        for subscriber in self.needs_member:
+            if subscriber.id != origin and subscriber in self.held:
+                self.held[subscriber].keep(0, frame)
+            elif subscriber.id != origin:
+                subscriber.post(frame)
+                self.delivered += 1
 
     def _append(self, offset: int, entry: Entry) -> None:
         frame = self._frame(entry)

@@ -118,6 +118,8 @@ async def _leave(node: Node, settings: Settings) -> None:
     within = settings.drain_seconds * limits.DRAIN_RECONNECT_SHARE
     linger = min(within + settings.presence_grace, limits.DRAIN_LINGER_MAX)
     try:
+        with trio.move_on_after(limits.CLOSE_TIMEOUT):
+            await node.live.last_seen.write_all()
         await node.upkeep.flush()
         await node.drain(linger)
     except StorageUnavailable as error:

@@ -23,6 +23,7 @@ from broker.domain.access import AccessReader
 from broker.domain.seeding import Seeder
 from broker.hub import Hub
 from broker.hub_room import HubRoom
+from broker.live_state import LiveState
 from broker.repairs import Repairer
 from broker.upkeep import Upkeep
 from config import limits
@@ -73,8 +74,14 @@ class Node:
         self.upkeep = Upkeep(
             store.nodes, node_name=lambda: self.name, presence_grace=settings.presence_grace
         )
-        self.hub = Hub(store.keys, wake_upkeep=self.upkeep.wake)
+        self.hub = Hub(
+            store.keys, wake_upkeep=self.upkeep.wake, quiet_users=settings.quiet_room_users
+        )
         self.upkeep.attach(self.hub)
+        self.live = LiveState(
+            self.id, hub=self.hub, store=store, db=db, access=access, seeder=seeder
+        )
+        self.upkeep.before_reap = self.live.last_seen.note_dead
         self._metrics = metrics
         self.delivery = Delivery(self.hub, access, self, counts)
         self.repairer = Repairer(
@@ -96,6 +103,7 @@ class Node:
             await self._open_incarnation()
             nursery.start_soon(self.upkeep.run)
             nursery.start_soon(self.upkeep.sweep_dead)
+            nursery.start_soon(self.live.run)
             nursery.start_soon(self._audit)
             task_status.started()
             while True:

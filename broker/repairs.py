@@ -92,6 +92,7 @@ class Repairer:
             self._log.warning("gap cannot be filled", room=room.key, reason=outcome.reason)
             self.end_for_resync(room)
             return True
+        self._hub.note_online(room, outcome.online)
         return self._fill(room, outcome)
 
     def _fill(self, room: HubRoom, snapshot: Snapshot) -> bool:

@@ -155,6 +155,7 @@ class Subscribing:
             # It has ended meanwhile: connection gone, user removed, room to be resynced.
             hub.repeat_leave(self._key, self._user)
             return None if self._connection.is_closed else Refusal(ENDED)
+        hub.note_online(room, outcome.online)
         self._connection.reply(
             self._command.id, self._encode_reply(access, unread, outcome, messages)
         )

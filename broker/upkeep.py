@@ -17,12 +17,17 @@ import trio
 from broker.hub import Hub
 from config import limits
 from storage.errors import StorageUnavailable
+from storage.redis.keys import is_user_channel
 from storage.redis.nodes import NodeStore
 
 T = TypeVar("T")
 
 RETRY_AFTER = 0.5
 """Pause after Redis was away, in seconds; the marks wait meanwhile."""
+
+
+async def _do_nothing(_node: str) -> None:
+    """Nobody wants to know."""
 
 
 class Upkeep:
@@ -44,6 +49,8 @@ class Upkeep:
         self._wake = trio.Event()
         self._hub: Hub | None = None
         self._keeps_presence = False
+        self.before_reap: Callable[[str], Awaitable[None]] = _do_nothing
+        """Called with a dead node before the first of its rooms is cleaned. Quick."""
         self._log = structlog.get_logger("broker.upkeep")
 
     def attach(self, hub: Hub) -> None:
@@ -114,11 +121,20 @@ class Upkeep:
         key, user = mark
         # Count and gen are taken together with the enqueueing: a newer word has a higher gen.
         count = self.hub.connection_count(key, user)
-        if count == 0 and self._keeps_presence:
+        is_gone = mark in self.hub.gone_at_once and count == 0
+        if count == 0 and self._keeps_presence and not is_gone:
             return
         gen = self.hub.next_gen()
-        await self._nodes.presence(key, self._node_name(), user, count, gen)
-        if count == 0 and not self._keeps_presence:
+        self.hub.gone_at_once.discard(mark)
+        try:
+            await self._nodes.presence(key, self._node_name(), user, count, gen)
+            if is_gone:
+                await self._nodes.leave_due(key, self._node_name(), user, 0)
+        except BaseException:
+            if is_gone:
+                self.hub.gone_at_once.add(mark)
+            raise
+        if count == 0 and not is_gone and not self._keeps_presence:
             due = trio.current_time() + self._grace
             heapq.heappush(self._due, (due, next(self._count), key, user))
             self._graces[key] = self._graces.get(key, 0) + 1
@@ -126,8 +142,10 @@ class Upkeep:
     async def _send_leave(self, key: str) -> None:
         if self.hub.holds(key):
             return
-        # A room that is forgotten is not found by whoever reaps the node's presence.
-        forget = key not in self._graces and not self._keeps_presence
+        # A room that is forgotten is not found by whoever reaps the node's presence; a user's
+        # channel has none.
+        is_channel = is_user_channel(key)
+        forget = is_channel or (key not in self._graces and not self._keeps_presence)
         await self._nodes.leave(key, self._node_name(), self.hub.next_gen(), forget=forget)
 
     async def _end_graces(self) -> None:
@@ -167,6 +185,7 @@ class Upkeep:
                     if node == self._node_name():
                         continue
                     self._log.info("reaping a dead node", dead=node)
+                    await self.before_reap(node)
                     while await self._nodes.reap(node) > 0:
                         pass
             except StorageUnavailable as error:

@@ -197,6 +197,27 @@ DRAIN_RECONNECT_SHARE: Final = 0.5
 # A drained node's presence outlives it by at most this, whatever DRAIN_SECONDS is.
 DRAIN_LINGER_MAX: Final = 15.0
 
+# --- broker: live state ------------------------------------------------------------------------
+
+# Who types is shown for so long after the last word of it; clients drop it then by themselves, so
+# that nothing is left of a node that died. Twice the pause between two words of a client, so that
+# one may be lost.
+TYPING_EXPIRES: Final = 6.0
+# Over all nodes at most one typing.started per user passes in this time: clients that say it with
+# every key must not cost a room more.
+TYPING_PAUSE: Final = 3.0
+# How often a node looks for typing that has expired or is to be repeated.
+TYPING_TICK: Final = 0.25
+# How often a quiet room tells how many are online, if that has changed.
+QUIET_COUNT_INTERVAL: Final = 5.0
+# Users whose last_seen_at one statement writes, and the pause between two: a storm of reconnects
+# costs PostgreSQL no more than this many small updates a second and node.
+LAST_SEEN_ROWS: Final = 500
+LAST_SEEN_INTERVAL: Final = 1.0
+# Users that wait for their last_seen_at to be written while PostgreSQL is away, 100 bytes each;
+# beyond it the oldest are forgotten.
+LAST_SEEN_WAITING_MAX: Final = 200_000
+
 # --- api --------------------------------------------------------------------------------------
 
 # A key that was good is believed for so long, so that a busy backend costs no query a request;

@@ -21,6 +21,12 @@ from broker.protocol.ids import RoomId, is_room_id
 from broker.protocol.message_changes import MessageEdit, Reaction, check_edit, check_reaction
 from broker.protocol.message_draft import Count, MessageDraft, check_draft, has_escaped_nul
 from broker.protocol.refusal import FRAME_ID_BYTES_MAX, INTEGER_MAX, frame_fault
+from broker.protocol.signals import (
+    PRESENCE_USERS_MAX,
+    SignalData,
+    SignalName,
+    check_signal,
+)
 from broker.protocol.text import fits_utf8
 
 EPOCH_BYTES_MAX: Final = 64
@@ -28,6 +34,7 @@ PAGE_MAX: Final = 100
 PAGE_DEFAULT: Final = 50
 
 PageSize = Annotated[int, msgspec.Meta(ge=1, le=PAGE_MAX)]
+UserCount = Annotated[int, msgspec.Meta(ge=1, le=PRESENCE_USERS_MAX)]
 NewestCount = Annotated[int, msgspec.Meta(ge=0, le=PAGE_MAX)]
 FrameId = int | str | None
 
@@ -158,8 +165,42 @@ class History(RoomCommand, tag="history", kw_only=True, gc=False):
             raise ProtocolError("bad_request", "Give `before` or `after`, not both.", "after")
 
 
+class Typing(RoomCommand, tag="typing", kw_only=True, gc=False):
+    """Say that one is writing, every few seconds, or no longer."""
+
+    active: bool
+
+
+class Signal(RoomCommand, tag="signal", kw_only=True):
+    """The application's own ephemeral event."""
+
+    name: SignalName
+    data: SignalData = None
+
+    def check(self) -> None:
+        check_room(self.room)
+        check_signal(self.name, self.data)
+
+
+class Presence(RoomCommand, tag="presence", kw_only=True, gc=False):
+    """Ask who is online in a room."""
+
+    limit: UserCount | None = None
+
+
 MessageChange = Edit | Delete | React | Unreact
-Command = Auth | Refresh | Subscribe | Unsubscribe | Publish | MessageChange | History | Ping
+LiveCommand = Typing | Signal | Presence
+Command = (
+    Auth
+    | Refresh
+    | Subscribe
+    | Unsubscribe
+    | Publish
+    | MessageChange
+    | History
+    | LiveCommand
+    | Ping
+)
 
 RATED_AS_MESSAGES: Final = frozenset({Publish, Edit, Delete, React, Unreact})
 """What counts in RATE_MESSAGES_PER_SECOND; the other frames have a rate of their own."""

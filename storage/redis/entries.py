@@ -5,7 +5,8 @@ three streams and reaches the sockets without being rebuilt::
 
     <epoch> <offset> <seq> <ms> <event> <R> <sender> <ver>\\n<data>
 
-``offset`` 0 is an ephemeral event. ``seq`` is the room's message counter after it. ``ver`` is the
+``offset`` 0 is an ephemeral event: it has no epoch, and in its place stands the connection that the
+event is not sent back to, or ``/``. ``seq`` is the room's message counter after it. ``ver`` is the
 version of an announced change, else 0. ``/`` stands for no sender, since no id holds it. What
 only the script knows (seq, times) is not in ``data``; whoever frames it stamps it from the header.
 """

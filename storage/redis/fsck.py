@@ -12,6 +12,7 @@ from typing import Any, cast
 from storage.redis.client import RedisClient
 from storage.redis.entries import Entry, parse_entry
 from storage.redis.keys import LEASES_KEY, Keys, RoomKeys
+from storage.redis.live import decode_records
 
 SCAN_COUNT = 500
 READ_COUNT = 1000
@@ -36,11 +37,41 @@ async def check_rooms(client: RedisClient, keys: Keys) -> list[str]:
                 for node in nodes
                 if node.decode() not in known_nodes
             ]
+        problems += await _check_presence(client, keys, partition, known_nodes)
         problems += [
             f"{key}: {len(entries)} archive entries but no room in Redis"
             for key, entries in waiting.items()
             if key not in rooms
         ]
+    return problems
+
+
+async def _check_presence(
+    client: RedisClient, keys: Keys, partition: int, known_nodes: set[str]
+) -> list[str]:
+    """Every record belongs to a node that is known, and its user's `where` says the same."""
+    prefix = keys.prefixes[partition]
+    problems = []
+    present: set[tuple[str, str]] = set()
+    async for name in _scan(client, f"{prefix}presence:*"):
+        key = name[len(prefix) + len("presence:") :]
+        flat = cast("list[bytes]", await client.execute("HGETALL", name))
+        for place in range(0, len(flat), 2):
+            user = flat[place].decode()
+            present.add((keys.room(key).where(user), key))
+            problems += [
+                f"{key}: {user} is present on node {node}, which has no lease"
+                for node in decode_records(flat[place + 1])
+                if node not in known_nodes
+            ]
+    found: set[tuple[str, str]] = set()
+    async for name in _scan(client, f"{prefix}where:*"):
+        rooms = cast("list[bytes]", await client.execute("HKEYS", name))
+        found.update((name, room.decode()) for room in rooms)
+    problems += [f"{key}: {name} does not name it" for name, key in sorted(present - found)]
+    problems += [
+        f"{key}: {name} names it without presence" for name, key in sorted(found - present)
+    ]
     return problems
 
 

@@ -37,6 +37,11 @@ def split_room_key(key: str) -> tuple[str, str]:
     return project, room
 
 
+def is_user_channel(key: str) -> bool:
+    """Whether R is a user's own channel and no room."""
+    return "//" in key
+
+
 def inbox_key(node: str) -> str:
     """The stream of events for one node; its expiry is the node's lease."""
     return INBOX_PREFIX + node
@@ -45,6 +50,11 @@ def inbox_key(node: str) -> str:
 def rooms_of_key(node: str) -> str:
     """The set of ``<tag> <R>`` that a reaper of the node has to clean."""
     return f"{NODE_PREFIX}rooms-of:{node}"
+
+
+def where_key(prefix: str, project: str, user: str) -> str:
+    """The hash of the rooms of one partition that the user is online in."""
+    return f"{prefix}where:{user_channel(project, user)}"
 
 
 def partition_tags(partitions: int) -> list[str]:
@@ -81,6 +91,17 @@ class RoomKeys:
     reads: str
     floors: str
     sent_prefix: str
+    prefix: str
+    key: str
+    """R."""
+
+    def where(self, user: str) -> str:
+        """The hash of this partition's rooms that the user is online in."""
+        return where_key(self.prefix, split_room_key(self.key)[0], user)
+
+    def typing(self, user: str) -> str:
+        """What the nodes know of the user's typing in the room."""
+        return f"{self.prefix}typing:{self.key}/{user}"
 
 
 class Keys:
@@ -107,6 +128,10 @@ class Keys:
         """How far nodes had delivered rooms when a life ended."""
         return self.prefixes[partition] + "floors"
 
+    def where(self, partition: int, project: str, user: str) -> str:
+        """The hash of the partition's rooms that the user is online in."""
+        return where_key(self.prefixes[partition], project, user)
+
     def room(self, key: str) -> RoomKeys:
         """All keys of the room ``key`` (R)."""
         partition = self.partition(key)
@@ -123,4 +148,6 @@ class Keys:
             reads=f"{prefix}reads:{key}",
             floors=prefix + "floors",
             sent_prefix=prefix + "sent:",
+            prefix=prefix,
+            key=key,
         )

@@ -23,6 +23,8 @@ class StoreLimits:
     resume_events: int
     resume_bytes: int
     quiet_users: int
+    typing_expires_ms: int
+    typing_pause_ms: int
 
 
 def store_limits(settings: Settings) -> StoreLimits:
@@ -37,4 +39,6 @@ def store_limits(settings: Settings) -> StoreLimits:
         resume_events=limits.RESUME_EVENTS_MAX,
         resume_bytes=limits.RESUME_BYTES_MAX,
         quiet_users=settings.quiet_room_users,
+        typing_expires_ms=int(limits.TYPING_EXPIRES * 1000),
+        typing_pause_ms=int(limits.TYPING_PAUSE * 1000),
     )

@@ -22,7 +22,11 @@ from storage.redis.lives import Lives
 from storage.redis.script_loader import ScriptSet, run_script
 
 REAP_ROOMS = 100
-"""Rooms one `reap` call cleans: some milliseconds of Redis."""
+REAP_USERS = 2000
+"""What one `reap` call cleans of rooms, and of users who are online in them: some milliseconds."""
+
+SCAN_COUNT = 1000
+"""Members of a set that one SSCAN looks at."""
 
 
 class RoomState(NamedTuple):
@@ -113,8 +117,24 @@ class NodeStore:
         await run_script(
             self._client,
             self._scripts["presence"],
-            (keys.presence, inbox_key(node), rooms_of_key(node)),
-            (key, node, user, connections, gen, keys.tag),
+            (
+                keys.presence,
+                inbox_key(node),
+                rooms_of_key(node),
+                keys.nodes,
+                keys.where(user),
+            ),
+            (
+                key,
+                node,
+                user,
+                connections,
+                gen,
+                keys.tag,
+                self._limits.quiet_users,
+                INBOX_PREFIX,
+                self._limits.inbox_max,
+            ),
         )
 
     async def leave_due(self, key: str, node: str, user: str, grace_ms: int) -> int:
@@ -126,7 +146,7 @@ class NodeStore:
         reply = await run_script(
             self._client,
             self._scripts["leave_due"],
-            (keys.presence, keys.nodes, keys.room),
+            (keys.presence, keys.nodes, keys.where(user)),
             (
                 key,
                 node,
@@ -157,6 +177,24 @@ class NodeStore:
         )
         return [node.decode() for node in cast("list[bytes]", reply)]
 
+    async def lease_end(self, node: str) -> int | None:
+        """When the node's lease ends, in ms since 1970; None if nothing of it is left."""
+        reply = cast("bytes | None", await self._client.execute("ZSCORE", LEASES_KEY, node))
+        return None if reply is None else int(float(reply))
+
+    async def channels_of(self, node: str) -> list[str]:
+        """The users' own channels (R) that the node is in."""
+        channels: set[str] = set()
+        cursor = b"0"
+        while True:
+            reply = await self._client.execute(
+                "SSCAN", rooms_of_key(node), cursor, "MATCH", "*//*", "COUNT", SCAN_COUNT
+            )
+            cursor, members = cast("tuple[bytes, list[bytes]]", reply)
+            channels.update(member.decode().partition(" ")[2] for member in members)
+            if cursor == b"0":
+                return sorted(channels)
+
     async def reap(self, node: str, *, force: bool = False) -> int:
         """Clean up to `REAP_ROOMS` rooms of a dead node; rooms left, -1 if it is alive.
 
@@ -173,6 +211,7 @@ class NodeStore:
                 INBOX_PREFIX,
                 self._limits.inbox_max,
                 int(force),
+                REAP_USERS,
             ),
         )
         return cast("int", reply)

@@ -154,6 +154,7 @@ class RoomStore(SeedStore):
                 keys.reads,
                 inbox_key(registration.node),
                 rooms_of_key(registration.node),
+                keys.where(registration.user),
             ),
             (
                 self.lives.ids[keys.partition],

@@ -18,6 +18,7 @@ from storage.redis.client import RedisClient, open_redis
 from storage.redis.connection import RedisConnection
 from storage.redis.keys import DEPLOYMENT_KEY, Keys
 from storage.redis.limits import StoreLimits, store_limits
+from storage.redis.live import LiveStore
 from storage.redis.lives import Lives
 from storage.redis.nodes import NodeStore
 from storage.redis.rooms import RoomStore
@@ -35,6 +36,7 @@ class RedisStore:
     rooms: RoomStore
     nodes: NodeStore
     archive: ArchiveStore
+    live: LiveStore
 
 
 @asynccontextmanager
@@ -67,6 +69,7 @@ async def open_store(settings: Settings, *, name: str) -> AsyncIterator[RedisSto
             rooms=RoomStore(client, **parts),  # type: ignore[arg-type]
             nodes=NodeStore(client, **parts),  # type: ignore[arg-type]
             archive=ArchiveStore(client, **parts),  # type: ignore[arg-type]
+            live=LiveStore(client, **parts),  # type: ignore[arg-type]
         )
 
 

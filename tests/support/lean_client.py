@@ -69,6 +69,7 @@ class LeanClient:
         self.other: list[_Frame] = []
         """Frames that are neither answers nor events."""
         self.is_ended = False
+        self._receiving = trio.CancelScope()
         self.close_code: int | None = None
 
     async def call(self, type_: str, **fields: object) -> dict[str, object]:
@@ -101,8 +102,16 @@ class LeanClient:
         result: dict[str, object] = msgspec.json.decode(frame.result)
         return result
 
+    def fall_silent(self) -> None:
+        """Read and answer nothing any more, as if a cable were pulled; nothing is closed."""
+        self._receiving.cancel()
+
     async def receive(self) -> None:
         """Take frames until the connection ends."""
+        with self._receiving:
+            await self._receive()
+
+    async def _receive(self) -> None:
         try:
             while data := await self._stream.receive_some(_RECEIVE_BYTES):
                 self._buffer += data

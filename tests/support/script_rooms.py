@@ -15,6 +15,7 @@ from storage.redis.archive import ArchiveStore
 from storage.redis.entries import Entry, parse_entry
 from storage.redis.fsck import check_rooms
 from storage.redis.keys import LEASES_KEY, RoomKeys, inbox_key
+from storage.redis.live import LiveStore
 from storage.redis.nodes import NodeStore
 from storage.redis.outcomes import Appended, Draft, Refusal, Registration, Resume, Snapshot
 from storage.redis.rooms import RoomStore
@@ -33,6 +34,7 @@ class ScriptRooms:
         self.client = store.client
         self.rooms: RoomStore = store.rooms
         self.nodes: NodeStore = store.nodes
+        self.live: LiveStore = store.live
 
     def with_limits(self, **changes: Any) -> "ScriptRooms":
         """The same with other limits, beyond what settings allow."""
@@ -48,6 +50,7 @@ class ScriptRooms:
                 rooms=RoomStore(self.client, **parts),
                 nodes=NodeStore(self.client, **parts),
                 archive=ArchiveStore(self.client, **parts),
+                live=LiveStore(self.client, **parts),
             )
         )
 

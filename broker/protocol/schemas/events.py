@@ -24,6 +24,7 @@ from broker.protocol.schemas.values import (
     Time,
     Unread,
 )
+from broker.protocol.signals import SignalName
 
 Online = Annotated[int, Meta(description="Users online in the room after this event.", ge=0)]
 
@@ -149,7 +150,7 @@ class Signalled(Struct, kw_only=True):
     """The application's own event; `data` is at most 4 KiB of JSON."""
 
     user: UserId
-    name: str
+    name: SignalName
     data: Any
 
 

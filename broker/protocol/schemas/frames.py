@@ -11,7 +11,6 @@ from typing import Annotated, Any, Final, Literal, NamedTuple
 from msgspec import Meta, Struct
 
 from broker.protocol.commands import COMMANDS, RoomCommand
-from broker.protocol.forms import text_form
 from broker.protocol.ids import RoomId, UserId
 from broker.protocol.message_draft import Count
 from broker.protocol.schemas.messages import Message
@@ -123,25 +122,6 @@ class Delivered(RoomCommand, tag="delivered", kw_only=True):
     seq: Count
 
 
-class Typing(RoomCommand, tag="typing", kw_only=True):
-    """Say that one types (every 3 s again) or has stopped."""
-
-    active: bool
-
-
-class Signal(RoomCommand, tag="signal", kw_only=True):
-    """Send the application's own ephemeral event."""
-
-    name: Annotated[str, text_form("Its name.", bytes_min=1, bytes_max=256)]
-    data: Any
-
-
-class Presence(RoomCommand, tag="presence", kw_only=True):
-    """Ask who is online."""
-
-    limit: Annotated[int, Meta(ge=1, le=1000)] | None = None
-
-
 class CommandRow(NamedTuple):
     """One client frame: what it does, and the result of its reply."""
 
@@ -170,9 +150,7 @@ _RESULTS: Final[MappingProxyType[str, type[Struct]]] = MappingProxyType(
         "ping": Pong,
     }
 )
-PLANNED: Final = MappingProxyType(
-    {"read": Read, "delivered": Delivered, "typing": Typing, "signal": Signal, "presence": Presence}
-)
+PLANNED: Final = MappingProxyType({"read": Read, "delivered": Delivered})
 """Frames of the contract that no decoder knows yet."""
 
 COMMAND_ROWS: Final[tuple[CommandRow, ...]] = tuple(

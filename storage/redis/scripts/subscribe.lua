@@ -1,6 +1,6 @@
 -- Subscribe: register the node for the room, count presence, and read the position with the
 -- missed tail, in one atomic step: whatever is appended later reaches the node's inbox.
--- KEYS: life, room, log, nodes, presence, reads, inbox, rooms_of
+-- KEYS: life, room, log, nodes, presence, reads, inbox, rooms_of, where
 -- ARGV: life_id, R, node, gen, user, connections, version, since_epoch, since_offset, lag_from, events_max, bytes_max, tag, quiet_users, inbox_prefix, inbox_max, lag_max
 -- RETURNS: {'OK', epoch, offset, seq, archived, online, reason, tail, lag, read_seq, version} | {'FENCED'} | {'COLD'} | {'GONE'} | {'STALE', version} | {'LOST'}
 -- include: clock
@@ -19,12 +19,9 @@ local known = tonumber(redis.call('HGET', KEYS[4], node) or '0')
 local ms = now_ms()
 redis.call('SADD', KEYS[8], ARGV[13] .. ' ' .. R)
 if gen > known then redis.call('HSET', KEYS[4], node, gen) end
-if user ~= '/' and set_presence(KEYS[5], user, node, tonumber(ARGV[6]), gen, ms) then
-  local online = redis.call('HLEN', KEYS[5])
-  if online <= tonumber(ARGV[14]) then
-    local entry = presence_entry(room[1], R, 'presence.joined', user, online, ms)
-    deliver(KEYS[4], ARGV[15], tonumber(ARGV[16]), entry, ms)
-  end
+if user ~= '/' and set_presence(KEYS[5], KEYS[9], R, user, node, tonumber(ARGV[6]), gen, ms) then
+  announce_presence(R, 'presence.joined', user, redis.call('HLEN', KEYS[5]), ms, ms, tonumber(ARGV[14]),
+    KEYS[4], ARGV[15], tonumber(ARGV[16]))
 end
 
 local offset = tonumber(room[2])

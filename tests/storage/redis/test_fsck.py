@@ -125,3 +125,16 @@ async def test_a_jump_between_two_epochs_is_no_damage(rooms: ScriptRooms):
     await rooms.warm(offset=9, seq=9, archived=2)
     await rooms.publish_some(1)
     assert await rooms.check() == []
+
+
+async def test_presence_that_nobody_will_end(rooms: ScriptRooms):
+    await rooms.ask("ZREM", LEASES_KEY, "n")
+    assert f"{R}: alice is present on node n, which has no lease" in await found(rooms)
+
+
+async def test_presence_and_where_that_disagree(rooms: ScriptRooms):
+    where = rooms.keys().where("alice")
+    await rooms.ask("DEL", where)
+    assert f"{R}: {where} does not name it" in await found(rooms)
+    await rooms.ask("HSET", where, R, "", "p/other", "")
+    assert await found(rooms) == f"p/other: {where} names it without presence"

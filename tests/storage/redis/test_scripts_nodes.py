@@ -1,6 +1,7 @@
 """Nodes and subscriptions: leases, joins and leaves in any order, resumes, presence, reaping."""
 
 import json
+import time
 
 import pytest
 
@@ -8,6 +9,7 @@ from config.limits import LAG_EVENTS_MAX
 from storage.redis.keys import LEASES_KEY, inbox_key, rooms_of_key
 from storage.redis.outcomes import Refusal, Snapshot
 from tests.support.script_rooms import LEASE_MS, R, ScriptRooms, open_rooms
+from tests.support.waiting import wait_until
 
 
 @pytest.fixture
@@ -231,7 +233,7 @@ async def test_the_lag_is_given_without_content_and_only_in_part(rooms: ScriptRo
 
 async def presence_events(rooms: ScriptRooms, node: str = "w") -> list[tuple[str, str, int]]:
     return [
-        (entry.event, json.loads(entry.data)["user"], json.loads(entry.data)["online"])
+        (entry.event, entry.sender or "", json.loads(entry.data)["online"])
         for entry in await rooms.inbox(node)
     ]
 
@@ -297,10 +299,46 @@ async def test_leaving_is_announced_once(watched: ScriptRooms):
 
 
 async def test_a_large_room_names_nobody(watched: ScriptRooms):
+    """Ruling 46: from the first user too many on; names come back with the last one too many."""
     small = watched.with_limits(quiet_users=2)
-    for number, user in enumerate(("alice", "bob", "carol"), 1):
+    for number, user in enumerate(("alice", "bob", "carol", "dave"), 1):
         await small.subscribed("n", user=user, gen=number)
-    assert [user for _event, user, _online in await presence_events(small)] == ["alice", "bob"]
+    for number, user in enumerate(("alice", "bob", "carol"), 5):
+        await small.nodes.presence(R, "n", user, 0, number)
+        await small.nodes.leave_due(R, "n", user, 0)
+    told = await presence_events(small)
+    assert [(event, online) for event, _user, online in told] == [
+        ("presence.joined", 1), ("presence.joined", 2), ("presence.count", 3),
+        ("presence.left", 2), ("presence.left", 1),
+    ]  # fmt: skip
+    assert [user for event, user, _online in told if event == "presence.left"] == ["bob", "carol"]
+
+
+async def test_who_left_was_seen_when_its_last_connection_ended(watched: ScriptRooms):
+    """The event's time is that of the end, not of the grace behind it."""
+    await watched.subscribed("n", gen=1)
+    await watched.nodes.presence(R, "n", "alice", 0, 2)
+    ended_ms = (await watched.ask("TIME"))[0]
+    before_ms = int(ended_ms) * 1000
+    await wait_until(lambda: time.time() * 1000 > before_ms + 1500, deadline=3)
+    await watched.nodes.leave_due(R, "n", "alice", 0)
+    left = (await watched.inbox("w"))[-1]
+    assert left.event == "presence.left"
+    assert before_ms - 1000 <= left.ms <= before_ms + 1000
+
+
+async def test_who_was_reaped_and_is_still_there_is_announced_as_back(watched: ScriptRooms):
+    """B6: a node that was stopped for longer than its lease says everything again."""
+    await watched.subscribed("n", gen=1)
+    await watched.end_lease("n")
+    assert await watched.nodes.reap("n") == 0
+    await watched.open_node("n2")
+    await watched.nodes.presence(R, "n2", "alice", 1, 2)
+    await watched.nodes.presence(R, "n2", "alice", 2, 3)
+    assert await presence_events(watched) == [
+        ("presence.joined", "alice", 1), ("presence.left", "alice", 0),
+        ("presence.joined", "alice", 1),
+    ]  # fmt: skip
 
 
 # --- reaping (B6, B7) -----------------------------------------------------------------------------
