@@ -7,14 +7,12 @@ of their resources.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
-from importlib.resources import files
 from typing import Any
 
 from quart import Response, g, request
-from quart_schema import QuartSchema, hide, security_scheme, tag
 from quart_trio import QuartTrio
 
 from api.audit import AuditRoutes
@@ -24,7 +22,9 @@ from api.me import MeRoutes
 from api.members import MemberRoutes
 from api.message_copies import CopyRoutes
 from api.messages import MessageRoutes
+from api.openapi.document import openapi_document
 from api.page.routes import PageRoutes
+from api.pages import add_pages
 from api.presence import PresenceRoutes
 from api.problems import register_problems
 from api.project import ProjectRoutes
@@ -36,7 +36,6 @@ from api.search import SearchRoutes
 from api.services import Services
 from api.user_rooms import UserRoomRoutes
 from api.users import UserRoutes
-from broker.protocol.schemas.asyncapi import asyncapi_text
 from config.limits import API_BODY_BYTES_MAX, API_BODY_TIMEOUT, API_RESPONSE_TIMEOUT
 
 _RESOURCES: tuple[Callable[[Services], Resource], ...] = (
@@ -56,7 +55,6 @@ _RESOURCES: tuple[Callable[[Services], Resource], ...] = (
     HealthRoutes,
     PageRoutes,
 )
-_CREDENTIALS: dict[str, list[str]] = {"key": [], "token": []}
 
 
 def create_app(services: Services) -> QuartTrio:
@@ -67,29 +65,27 @@ def create_app(services: Services) -> QuartTrio:
     app.config["MAX_CONTENT_LENGTH"] = API_BODY_BYTES_MAX
     app.config["BODY_TIMEOUT"] = API_BODY_TIMEOUT
     app.config["RESPONSE_TIMEOUT"] = API_RESPONSE_TIMEOUT
-    QuartSchema(
-        app,
-        openapi_path="/openapi.json",
-        swagger_ui_path=None,
-        redoc_ui_path=None,
-        scalar_ui_path=None,
-        info={"title": "Parley", "version": product_version()},
-        security_schemes={
-            "key": {"type": "apiKey", "in_": "header", "name": "X-API-Key"},
-            "token": {"type": "http", "scheme": "bearer", "bearer_format": "JWT"},
-        },
-        conversion_preference="msgspec",
-    )
-    for make in _RESOURCES:
-        resource = make(services)
-        for route in resource.routes():
-            _add_route(app, resource.tag, route)
-    app.add_url_rule("/docs", "docs", hide(_docs_page))
-    app.add_url_rule("/asyncapi.yaml", "asyncapi", hide(_asyncapi_document))
+    for heading, route in _routes(services):
+        name = f"{heading}:{route.handler.__name__}"
+        app.add_url_rule(route.path, name, view_func=route.handler, methods=[route.method])
+    add_pages(app, lambda: describe_api(services))
     register_problems(app)
     app.before_request(_start_clock)
     app.after_request(partial(_finish, services))
     return app
+
+
+def describe_api(services: Services) -> dict[str, Any]:
+    """The OpenAPI document of this application."""
+    return openapi_document(_routes(services), product_version())
+
+
+def _routes(services: Services) -> Iterator[tuple[str, Route]]:
+    """Every operation, with its resource's heading."""
+    for make in _RESOURCES:
+        resource = make(services)
+        for route in resource.routes():
+            yield resource.tag, route
 
 
 def product_version() -> str:
@@ -98,32 +94,6 @@ def product_version() -> str:
         return version("parley")
     except PackageNotFoundError:
         return "0"
-
-
-def _add_route(app: QuartTrio, heading: str, route: Route) -> None:
-    handler: Any = route.handler
-    function = getattr(handler, "__func__", handler)
-    tag([heading])(function)
-    if route.path.startswith("/v1/"):
-        security_scheme([{name: scopes} for name, scopes in _CREDENTIALS.items()])(function)
-    app.add_url_rule(
-        route.path, f"{heading}:{function.__name__}", view_func=handler, methods=[route.method]
-    )
-
-
-async def _docs_page() -> Response:
-    page = files("api").joinpath("docs.html").read_text(encoding="utf-8")
-    response = Response(page, content_type="text/html; charset=utf-8")
-    response.headers["Content-Security-Policy"] = (
-        "default-src 'none'; connect-src 'self'; style-src 'unsafe-inline'; "
-        "script-src 'unsafe-inline'; base-uri 'none'; frame-ancestors 'none'"
-    )
-    return response
-
-
-async def _asyncapi_document() -> Response:
-    """The contract of the WebSocket, as in docs/asyncapi.yaml."""
-    return Response(asyncapi_text(), content_type="application/yaml; charset=utf-8")
 
 
 async def _start_clock() -> None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from quart import Response, request
-from quart_schema import document_querystring, document_response
 
 from api.bodies import json_response, list_body, list_page
 from api.documents.project import AuditListDocument, AuditQuery
+from api.openapi.operations import KEY, describe
 from api.routes import Route
 from api.services import Services
 from broker.protocol.errors import ProtocolError
@@ -30,8 +30,7 @@ class AuditRoutes:
         """The operations."""
         return (Route("GET", "/v1/audit", self.list_audit),)
 
-    @document_querystring(AuditQuery)
-    @document_response(AuditListDocument)
+    @describe(KEY, {200: AuditListDocument}, query=AuditQuery)
     async def list_audit(self) -> Response:
         """List changes of rooms, members, users, others' messages and keys (key), newest first.
 

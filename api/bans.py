@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from quart import Response
-from quart_schema import document_querystring, document_response
 
 from api.bodies import json_response, list_body, list_page, no_content
 from api.documents.members import BanListDocument, BlockListDocument
 from api.documents.queries import ActingQuery, ListQuery, PageQuery
+from api.openapi.operations import EITHER, TOKEN, describe
 from api.routes import Route
 from api.services import Services
 from broker.domain.access import Access, Actor
@@ -42,8 +42,7 @@ class BanRoutes:
             Route("DELETE", "/v1/me/blocks/<user>", self.unblock),
         )
 
-    @document_querystring(ListQuery)
-    @document_response(BanListDocument)
+    @describe(EITHER, {200: BanListDocument}, query=ListQuery)
     async def list_bans(self, room: str) -> Response:
         """List who is kept out of a room (admins), by user id."""
         services = self._services
@@ -56,22 +55,21 @@ class BanRoutes:
         )
         return json_response(list_body(items, page=page, limit=limit, total=total))
 
-    @document_querystring(ActingQuery)
+    @describe(EITHER, {204: None}, query=ActingQuery, codes=("not_found", "conflict"))
     async def ban(self, room: str, user: str) -> Response:
         """Keep a user out of a room (admins): ends the membership; repeatable."""
         actor, access = await self._admin(room)
         await self._bans.add(actor, room, access, user)
         return no_content()
 
-    @document_querystring(ActingQuery)
+    @describe(EITHER, {204: None}, query=ActingQuery, codes=("not_found", "conflict"))
     async def lift_ban(self, room: str, user: str) -> Response:
         """Let a user in again (admins). The membership does not come back by itself."""
         actor, access = await self._admin(room)
         await self._bans.remove(actor, room, access, user)
         return no_content()
 
-    @document_querystring(PageQuery)
-    @document_response(BlockListDocument)
+    @describe(TOKEN, {200: BlockListDocument}, query=PageQuery)
     async def list_blocks(self) -> Response:
         """List whose direct messages the token's user does not want."""
         services = self._services
@@ -82,6 +80,7 @@ class BanRoutes:
         )
         return json_response(list_body(items, page=page, limit=limit, total=total))
 
+    @describe(TOKEN, {204: None}, codes=("not_found", "conflict"))
     async def block(self, user: str) -> Response:
         """Stop a user's direct messages; repeatable."""
         services = self._services
@@ -89,6 +88,7 @@ class BanRoutes:
         await add_block(services.db, services.announcer, identity.project, identity.user, user)
         return no_content()
 
+    @describe(TOKEN, {204: None})
     async def unblock(self, user: str) -> Response:
         """Let a user write directly again; repeatable."""
         identity = await self._services.auth.token()

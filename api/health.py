@@ -8,6 +8,8 @@ import trio
 from quart import Response
 
 from api.bodies import json_response
+from api.documents.project import HealthDocument, ReadyDocument
+from api.openapi.operations import NONE, describe
 from api.routes import Route
 from api.services import Services
 from config.limits import API_PROBE_TIMEOUT
@@ -29,10 +31,12 @@ class HealthRoutes:
             Route("GET", "/readyz", self.readyz),
         )
 
+    @describe(NONE, {200: HealthDocument}, cache="no-store")
     async def healthz(self) -> Response:
         """Whether the process serves at all."""
         return _uncached({"status": "ok"}, 200)
 
+    @describe(NONE, {200: ReadyDocument, 503: ReadyDocument}, cache="no-store")
     async def readyz(self) -> Response:
         """Whether Redis and PostgreSQL answer; 503 if not."""
         parts = {"redis": await self._has_redis(), "postgres": await self._has_postgres()}

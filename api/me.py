@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from quart import Response
-from quart_schema import document_request, document_response
 
 from api.bodies import json_response, parse_body, read_body
 from api.documents.users import UserDocument
+from api.openapi.operations import TOKEN, describe
 from api.routes import Route
 from api.services import Services
 from broker.domain.user_changes import UserPatch, parse_user_patch
@@ -30,14 +30,13 @@ class MeRoutes:
             Route("PATCH", "/v1/me", self.update_me),
         )
 
-    @document_response(UserDocument)
+    @describe(TOKEN, {200: UserDocument})
     async def get_me(self) -> Response:
         """One's own profile (token)."""
         identity = await self._services.auth.token()
         return json_response(await get_user(self._services.db, identity.project, identity.user))
 
-    @document_request(UserPatch)
-    @document_response(UserDocument)
+    @describe(TOKEN, {200: UserDocument}, body=UserPatch)
     async def update_me(self) -> Response:
         """Change one's display name, email, avatar or metadata (token); the rest takes a key."""
         services = self._services

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from urllib.parse import quote
 
 from quart import Response
-from quart_schema import document_querystring, document_request, document_response
 
 from api.bodies import (
     ActingBody,
@@ -22,8 +21,9 @@ from api.bodies import (
     read_body,
     read_optional_body,
 )
-from api.documents.members import MemberDocument, MemberListDocument
+from api.documents.members import MemberDocument, MemberListDocument, MembersDocument
 from api.documents.queries import ActingQuery, ListQuery
+from api.openapi.operations import EITHER, describe
 from api.routes import Route
 from api.services import Services
 from broker.domain.access import Access, Actor
@@ -52,8 +52,7 @@ class MemberRoutes:
             Route("DELETE", "/v1/rooms/<room>/members/<user>", self.remove_member),
         )
 
-    @document_querystring(ListQuery)
-    @document_response(MemberListDocument)
+    @describe(EITHER, {200: MemberListDocument}, query=ListQuery)
     async def list_members(self, room: str) -> Response:
         """List a room's members, by user id."""
         services = self._services
@@ -66,9 +65,14 @@ class MemberRoutes:
         )
         return json_response(list_body(items, page=page, limit=limit, total=total))
 
-    @document_querystring(ActingQuery)
-    @document_request(MembersBody)
-    @document_response(MemberDocument, 201)
+    @describe(
+        EITHER,
+        {201: (MemberDocument, MembersDocument), 200: (MemberDocument, MembersDocument)},
+        query=ActingQuery,
+        body=MembersBody,
+        codes=("not_found", "conflict"),
+        location=True,
+    )
     async def add_members(self, room: str) -> Response:
         """Add a member (`user`) or up to 100 (`users`); who is one already stays as it is.
 
@@ -88,11 +92,15 @@ class MemberRoutes:
         if body.user is None:
             return json_response(b'{"items":%b}' % items, status)
         location = f"/v1/rooms/{quote(room, safe='')}/members/{quote(body.user, safe='')}"
-        return json_response(items[1:-1] or b"{}", status, location=location)
+        return json_response(_only(items), status, location=location)
 
-    @document_querystring(ActingQuery)
-    @document_request(MemberPatch)
-    @document_response(MemberDocument)
+    @describe(
+        EITHER,
+        {200: MemberDocument},
+        query=ActingQuery,
+        body=MemberPatch,
+        codes=("not_found", "conflict"),
+    )
     async def update_member(self, room: str, user: str) -> Response:
         """Change a member's role or silence; `role: owner` hands the room over."""
         services = self._services
@@ -104,9 +112,9 @@ class MemberRoutes:
         access = await self._visible(actor, room, Action.MUTE)
         await services.members.update(actor, room, access, user, patch)
         items = await fetch_members(services.db, access.room_pk, [user])
-        return json_response(items[1:-1] or b"{}")
+        return json_response(_only(items))
 
-    @document_querystring(ActingQuery)
+    @describe(EITHER, {204: None}, query=ActingQuery, codes=("not_found", "conflict"))
     async def remove_member(self, room: str, user: str) -> Response:
         """Remove a member, or leave. It neither reads nor writes from the moment of the answer."""
         services = self._services
@@ -115,9 +123,13 @@ class MemberRoutes:
         await services.members.remove(actor, room, access, user)
         return no_content()
 
-    @document_querystring(ActingQuery)
-    @document_request(ActingBody)
-    @document_response(MemberDocument)
+    @describe(
+        EITHER,
+        {200: MemberDocument},
+        query=ActingQuery,
+        optional_body=ActingBody,
+        codes=("not_found", "conflict"),
+    )
     async def join(self, room: str) -> Response:
         """Join: a public room, or by key (with `user_id`) any group; repeatable."""
         actor, user = await self._oneself()
@@ -125,10 +137,15 @@ class MemberRoutes:
         members = self._services.members
         await members.join(actor, room, access, user)
         items = await fetch_members(self._services.db, access.room_pk, [user])
-        return json_response(items[1:-1] or b"{}")
+        return json_response(_only(items))
 
-    @document_querystring(ActingQuery)
-    @document_request(ActingBody)
+    @describe(
+        EITHER,
+        {204: None},
+        query=ActingQuery,
+        optional_body=ActingBody,
+        codes=("not_found", "conflict"),
+    )
     async def leave(self, room: str) -> Response:
         """End one's membership; repeatable. An owner leaves only as the last (409)."""
         actor, user = await self._oneself()
@@ -157,3 +174,10 @@ class MemberRoutes:
         if access.refusal(action, actor, room) == "room_not_found":
             access.require(action, actor, room)
         return access
+
+
+def _only(items: bytes) -> bytes:
+    """The member in a list of one; it may have gone again since."""
+    if items == b"[]":
+        raise ProtocolError("conflict", "The membership has ended again in the meantime.")
+    return items[1:-1]

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 
 import msgspec
 from quart import Response
-from quart_schema import document_querystring, document_request, document_response
 
 from api.auth import Credential
 from api.bodies import acting_user, json_response, parse_body, read_body
-from api.documents.messages import BatchDocument, BatchMessage, MessageDocument
+from api.documents.messages import BatchMessage, PublishedDocument, RefusedDocument
 from api.documents.queries import ActingQuery
 from api.message_places import published_body, published_response, wanted_of
+from api.openapi.operations import EITHER, KEY, ItemsOf, describe
 from api.problems import problem_body
 from api.routes import Route
 from api.services import Services
@@ -51,8 +51,12 @@ class CopyRoutes:
             Route("POST", "/v1/rooms/<room>/messages/<message>/forward", self.forward_message),
         )
 
-    @document_request(list[BatchMessage])
-    @document_response(BatchDocument, 201)
+    @describe(
+        KEY,
+        {status: ItemsOf((PublishedDocument, RefusedDocument)) for status in (200, 201, 207)},
+        body=list[BatchMessage],
+        codes=("overloaded",),
+    )
     async def create_messages(self) -> Response:
         """Publish up to 100 messages, one after the other, each into its `room` (keys only).
 
@@ -72,9 +76,14 @@ class CopyRoutes:
         status = min(codes) if max(codes) < 400 else 207
         return json_response(b'{"items":[%b]}' % b",".join(answers), status)
 
-    @document_querystring(ActingQuery)
-    @document_request(ForwardBody)
-    @document_response(MessageDocument, 201)
+    @describe(
+        EITHER,
+        {201: PublishedDocument, 200: PublishedDocument},
+        query=ActingQuery,
+        body=ForwardBody,
+        codes=("conflict", "overloaded"),
+        location=True,
+    )
     async def forward_message(self, room: str, message: str) -> Response:
         """Publish a copy of a message into another room; says who wrote it first, not where."""
         services = self._services

@@ -10,11 +10,15 @@ from collections.abc import Sequence
 
 import msgspec
 from quart import Response, request
-from quart_schema import document_querystring, document_request, document_response
 
 from api.bodies import acting_user, json_response, no_content, read_body
-from api.documents.history import HistoryDocument, HistoryQuery, RepliesQuery
-from api.documents.messages import MessageDocument, OneMessageQuery
+from api.documents.history import (
+    HistoryDocument,
+    HistoryQuery,
+    NumberedHistoryDocument,
+    RepliesQuery,
+)
+from api.documents.messages import MessageDocument, OneMessageQuery, PublishedDocument
 from api.documents.queries import ActingQuery
 from api.history_pages import (
     conditional,
@@ -25,6 +29,7 @@ from api.history_pages import (
     query_filter,
 )
 from api.message_places import path_of, published_response, read_message, room_of, wanted_of
+from api.openapi.operations import EITHER, describe
 from api.routes import Route
 from api.services import Services
 from broker.domain.access import Actor
@@ -60,9 +65,15 @@ class MessageRoutes:
             Route("DELETE", "/v1/messages/<message>", self.delete_message_by_id),
         )
 
-    @document_querystring(ActingQuery)
-    @document_request(MessageDraft)
-    @document_response(MessageDocument, 201)
+    @describe(
+        EITHER,
+        {201: PublishedDocument, 200: PublishedDocument},
+        query=ActingQuery,
+        body=MessageDraft,
+        codes=("message_not_found", "overloaded"),
+        location=True,
+        idempotency_key=True,
+    )
     async def create_message(self, room: str) -> Response:
         """Publish a message, the same as over the WebSocket.
 
@@ -80,8 +91,12 @@ class MessageRoutes:
         published = await services.publisher.publish(actor, room, draft)
         return await published_response(services, actor, room, published)
 
-    @document_querystring(HistoryQuery)
-    @document_response(HistoryDocument)
+    @describe(
+        EITHER,
+        {200: (HistoryDocument, NumberedHistoryDocument)},
+        query=HistoryQuery,
+        conditional=True,
+    )
     async def list_messages(self, room: str) -> Response:
         """A page of the room's messages in rising order, complete up to this moment.
 
@@ -92,8 +107,12 @@ class MessageRoutes:
         actor = await self._actor()
         return await self._page(actor, room, path_of(room), query_filter())
 
-    @document_querystring(RepliesQuery)
-    @document_response(HistoryDocument)
+    @describe(
+        EITHER,
+        {200: (HistoryDocument, NumberedHistoryDocument)},
+        query=RepliesQuery,
+        conditional=True,
+    )
     async def list_replies(self, room: str, message: str) -> Response:
         """A page of the direct replies to a message; as for the room's messages."""
         actor = await self._actor()
@@ -102,44 +121,50 @@ class MessageRoutes:
         path = f"{path_of(room, seq)}/replies"
         return await self._page(actor, room, path, MessageFilter(reply_to=seq))
 
-    @document_querystring(OneMessageQuery)
-    @document_response(MessageDocument)
+    @describe(EITHER, {200: MessageDocument}, query=OneMessageQuery)
     async def get_message(self, room: str, message: str) -> Response:
         """One message by seq or id, as of now."""
         return await self._get(await self._actor(), room, message)
 
-    @document_querystring(ActingQuery)
-    @document_request(MessageEdit)
-    @document_response(MessageDocument)
+    @describe(
+        EITHER,
+        {200: MessageDocument},
+        query=ActingQuery,
+        body=MessageEdit,
+        codes=("conflict", "overloaded"),
+    )
     async def edit_message(self, room: str, message: str) -> Response:
         """Replace the given fields of a message: its sender or a key."""
         actor, edit = await self._edit()
         return await self._patch(actor, room, message, edit)
 
-    @document_querystring(ActingQuery)
+    @describe(EITHER, {204: None}, query=ActingQuery, codes=("overloaded",))
     async def delete_message(self, room: str, message: str) -> Response:
         """Delete a message: its sender, who may moderate, or a key. It keeps its seq."""
         actor = await self._actor()
         await self._services.changer.delete(actor, room, wanted_of(message))
         return no_content()
 
-    @document_querystring(OneMessageQuery)
-    @document_response(MessageDocument)
+    @describe(EITHER, {200: MessageDocument}, query=OneMessageQuery, codes=("not_a_member",))
     async def get_message_by_id(self, message: str) -> Response:
         """One message by its id alone."""
         actor = await self._actor()
         return await self._get(actor, await room_of(self._services, actor, message), message)
 
-    @document_querystring(ActingQuery)
-    @document_request(MessageEdit)
-    @document_response(MessageDocument)
+    @describe(
+        EITHER,
+        {200: MessageDocument},
+        query=ActingQuery,
+        body=MessageEdit,
+        codes=("not_a_member", "conflict", "overloaded"),
+    )
     async def edit_message_by_id(self, message: str) -> Response:
         """Replace the given fields of a message named by its id alone."""
         actor, edit = await self._edit()
         room = await room_of(self._services, actor, message)
         return await self._patch(actor, room, message, edit)
 
-    @document_querystring(ActingQuery)
+    @describe(EITHER, {204: None}, query=ActingQuery, codes=("not_a_member", "overloaded"))
     async def delete_message_by_id(self, message: str) -> Response:
         """Delete a message named by its id alone."""
         actor = await self._actor()

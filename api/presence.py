@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from quart import Response
-from quart_schema import document_querystring, document_response
 
 from api.bodies import json_response, query_number
 from api.documents.presence import PresenceQuery, RoomPresenceDocument, UserPresenceDocument
 from api.documents.queries import ActingQuery
+from api.openapi.operations import EITHER, describe
 from api.routes import Route
 from api.services import Services
 from broker.domain.presence import room_presence, user_presence
@@ -31,8 +31,7 @@ class PresenceRoutes:
             Route("GET", "/v1/users/<user>/presence", self.get_user_presence),
         )
 
-    @document_querystring(PresenceQuery)
-    @document_response(RoomPresenceDocument)
+    @describe(EITHER, {200: RoomPresenceDocument}, query=PresenceQuery)
     async def get_room_presence(self, room: str) -> Response:
         """Who is online in a room (readers): everybody who is subscribed, members or not."""
         services = self._services
@@ -41,8 +40,7 @@ class PresenceRoutes:
         found = await room_presence(services.access, services.store.live, actor, room, limit)
         return json_response(found)
 
-    @document_querystring(ActingQuery)
-    @document_response(UserPresenceDocument)
+    @describe(EITHER, {200: UserPresenceDocument}, query=ActingQuery, codes=("not_found",))
     async def get_user_presence(self, user: str) -> Response:
         """Whether a user is online (key; token: people one shares a room with, in shared rooms)."""
         services = self._services

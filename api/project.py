@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from quart import Response
-from quart_schema import document_response
 
 from api.bodies import json_response
 from api.documents.project import ProjectDocument, VerifiedDocument
+from api.openapi.operations import KEY, TOKEN, describe
 from api.routes import Route
 from api.services import Services
 from broker.protocol.events import iso_time
@@ -30,13 +30,13 @@ class ProjectRoutes:
             Route("GET", "/v1/auth/verify", self.verify_token),
         )
 
-    @document_response(ProjectDocument)
+    @describe(KEY, {200: ProjectDocument})
     async def get_project(self) -> Response:
         """The project of the key."""
         credential = await self._services.auth.key()
         return json_response(await fetch_project(self._services.db, credential.project))
 
-    @document_response(VerifiedDocument)
+    @describe(TOKEN, {200: VerifiedDocument})
     async def verify_token(self) -> Response:
         """Whom the token names, if it is good and its user may act."""
         identity = await self._services.auth.token()

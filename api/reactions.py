@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import msgspec
 from quart import Response
-from quart_schema import document_querystring, document_response
 
 from api.bodies import (
+    ActingBody,
     acting_user,
     json_response,
     list_body,
@@ -19,6 +19,7 @@ from api.bodies import (
 from api.documents.messages import ReactionListDocument
 from api.documents.queries import ActingQuery, ListQuery
 from api.message_places import read_message, wanted_of
+from api.openapi.operations import EITHER, describe
 from api.routes import Route
 from api.services import Services
 from broker.domain.access import Actor
@@ -45,8 +46,7 @@ class ReactionRoutes:
             Route("DELETE", f"{path}/<reaction>", self.remove_reaction),
         )
 
-    @document_querystring(ListQuery)
-    @document_response(ReactionListDocument)
+    @describe(EITHER, {200: ReactionListDocument}, query=ListQuery)
     async def list_reactions(self, room: str, message: str) -> Response:
         """Who reacted to a message and how, oldest first; nobody to a deleted one."""
         services = self._services
@@ -69,7 +69,13 @@ class ReactionRoutes:
         encoded = msgspec.json.encode(items)
         return json_response(list_body(encoded, page=page, limit=limit, total=total))
 
-    @document_querystring(ActingQuery)
+    @describe(
+        EITHER,
+        {204: None},
+        query=ActingQuery,
+        optional_body=ActingBody,
+        codes=("conflict", "limit_reached", "overloaded"),
+    )
     async def add_reaction(self, room: str, message: str, reaction: str) -> Response:
         """React to a message; nothing happens if the user has reacted so already."""
         credential = await self._services.auth.credential()
@@ -78,7 +84,7 @@ class ReactionRoutes:
         actor = await self._services.auth.actor(credential, acting_user(data))
         return await self._react(actor, room, message, reaction, is_added=True)
 
-    @document_querystring(ActingQuery)
+    @describe(EITHER, {204: None}, query=ActingQuery, codes=("conflict", "overloaded"))
     async def remove_reaction(self, room: str, message: str, reaction: str) -> Response:
         """Take a reaction away; nothing happens if there is none."""
         credential = await self._services.auth.credential()

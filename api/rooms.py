@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from urllib.parse import quote
 
 from quart import Response, request
-from quart_schema import document_querystring, document_request, document_response
 
 from api.bodies import (
     acting_user,
@@ -19,6 +18,7 @@ from api.bodies import (
 )
 from api.documents.queries import ActingQuery
 from api.documents.rooms import RoomDocument, RoomListDocument, RoomListQuery
+from api.openapi.operations import EITHER, describe
 from api.routes import Route
 from api.services import Services
 from broker.domain import rooms
@@ -48,9 +48,14 @@ class RoomRoutes:
             Route("DELETE", "/v1/rooms/<room>", self.delete_room),
         )
 
-    @document_querystring(ActingQuery)
-    @document_request(RoomBody)
-    @document_response(RoomDocument, 201)
+    @describe(
+        EITHER,
+        {201: RoomDocument, 200: RoomDocument},
+        query=ActingQuery,
+        body=RoomBody,
+        codes=("conflict",),
+        location=True,
+    )
     async def create_room(self) -> Response:
         """Create a room (key; token: direct and group).
 
@@ -73,8 +78,7 @@ class RoomRoutes:
         status = 201 if made.outcome == "created" else 200
         return json_response(found, status, location=f"/v1/rooms/{quote(made.id, safe='')}")
 
-    @document_querystring(RoomListQuery)
-    @document_response(RoomListDocument)
+    @describe(EITHER, {200: RoomListDocument}, query=RoomListQuery)
     async def list_rooms(self) -> Response:
         """List the project's rooms (key), or the public ones (token), oldest first."""
         services = self._services
@@ -101,8 +105,7 @@ class RoomRoutes:
         encoded = b"[" + b",".join(items) + b"]"
         return json_response(list_body(encoded, page=page, limit=limit, total=total))
 
-    @document_querystring(ActingQuery)
-    @document_response(RoomDocument)
+    @describe(EITHER, {200: RoomDocument}, query=ActingQuery)
     async def get_room(self, room: str) -> Response:
         """Get a room; `seq` and `last_message_at` are live. A key also sees a deleted one."""
         services = self._services
@@ -115,9 +118,7 @@ class RoomRoutes:
             )
         )
 
-    @document_querystring(ActingQuery)
-    @document_request(RoomPatch)
-    @document_response(RoomDocument)
+    @describe(EITHER, {200: RoomDocument}, query=ActingQuery, body=RoomPatch, codes=("conflict",))
     async def update_room(self, room: str) -> Response:
         """Change a room (admins): given fields replace, null empties, the kind stays."""
         services = self._services
@@ -134,7 +135,7 @@ class RoomRoutes:
             )
         )
 
-    @document_querystring(ActingQuery)
+    @describe(EITHER, {204: None}, query=ActingQuery)
     async def delete_room(self, room: str) -> Response:
         """Delete a room (its owner, or a key). Its id is never free again; a key still sees it."""
         services = self._services

@@ -7,10 +7,10 @@ from urllib.parse import quote, urlencode
 
 import msgspec
 from quart import Response, request
-from quart_schema import document_querystring, document_response
 
 from api.bodies import json_response, query_number
 from api.documents.search import SearchDocument, SearchQueryString
+from api.openapi.operations import EITHER, describe
 from api.routes import Route
 from api.services import Services
 from broker.domain.roles import Action
@@ -33,8 +33,7 @@ class SearchRoutes:
         """The operations."""
         return (Route("GET", "/v1/rooms/<room>/search", self.search_messages),)
 
-    @document_querystring(SearchQueryString)
-    @document_response(SearchDocument)
+    @describe(EITHER, {200: SearchDocument}, query=SearchQueryString, codes=("too_large",))
     async def search_messages(self, room: str) -> Response:
         """Messages that hold all words of `q`, newest first; a new one is found within seconds.
 

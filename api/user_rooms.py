@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from quart import Response
-from quart_schema import document_querystring, document_response
 
 from api.bodies import json_response, list_body, list_page
 from api.documents.queries import PageQuery
 from api.documents.user_rooms import UserRoomListDocument
+from api.openapi.operations import KEY, TOKEN, describe
 from api.routes import Route
 from api.services import Services
 from broker.domain.room_lists import list_user_rooms
@@ -31,16 +31,14 @@ class UserRoomRoutes:
             Route("GET", "/v1/users/<user>/rooms", self.list_rooms_of),
         )
 
-    @document_querystring(PageQuery)
-    @document_response(UserRoomListDocument)
+    @describe(TOKEN, {200: UserRoomListDocument}, query=PageQuery)
     async def list_own_rooms(self) -> Response:
         """The rooms of the token's user, the most recently active first, as of now."""
         identity = await self._services.auth.token()
         page, limit = list_page()
         return await self._list(identity.project, identity.user, page, limit)
 
-    @document_querystring(PageQuery)
-    @document_response(UserRoomListDocument)
+    @describe(KEY, {200: UserRoomListDocument}, query=PageQuery, codes=("not_found",))
     async def list_rooms_of(self, user: str) -> Response:
         """The rooms of a user (key), as it sees them itself."""
         services = self._services

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from urllib.parse import quote
 
 from quart import Response, request
-from quart_schema import document_querystring, document_request, document_response
 
 from api.bodies import (
     json_response,
@@ -18,12 +17,14 @@ from api.bodies import (
     read_optional_body,
 )
 from api.documents.users import (
+    NamedUsersDocument,
     RemovalQuery,
     TokenDocument,
     UserDocument,
     UserListDocument,
     UserListQuery,
 )
+from api.openapi.operations import EITHER, KEY, describe
 from api.routes import Route
 from api.services import Services
 from broker.domain import users
@@ -62,8 +63,7 @@ class UserRoutes:
             Route("DELETE", "/v1/users/<user>/tokens", self.revoke_tokens),
         )
 
-    @document_request(UserBody)
-    @document_response(UserDocument, 201)
+    @describe(KEY, {201: UserDocument}, body=UserBody, codes=("conflict",), location=True)
     async def create_user(self) -> Response:
         """Create a user (key). 409 names the field that is taken."""
         credential = await self._services.auth.key()
@@ -71,8 +71,12 @@ class UserRoutes:
         user, made = await users.create_user(self._services.db, credential.project, body)
         return json_response(made, 201, location=f"/v1/users/{quote(user, safe='')}")
 
-    @document_querystring(UserListQuery)
-    @document_response(UserListDocument)
+    @describe(
+        EITHER,
+        {200: (UserListDocument, NamedUsersDocument)},
+        query=UserListQuery,
+        codes=("too_large",),
+    )
     async def list_users(self) -> Response:
         """List users, oldest first (key); with `ids` the names of people one shares a room with."""
         services = self._services
@@ -98,8 +102,7 @@ class UserRoutes:
         encoded = b"[" + b",".join(items) + b"]"
         return json_response(list_body(encoded, page=page, limit=limit, total=total))
 
-    @document_request(UserPatch)
-    @document_response(UserDocument)
+    @describe(KEY, {200: UserDocument}, body=UserPatch, codes=("not_found", "conflict"))
     async def update_user(self, user: str) -> Response:
         """Change a user (key). `status: banned` ends its connections and refuses its tokens."""
         services = self._services
@@ -108,7 +111,7 @@ class UserRoutes:
         await services.user_changes.update(credential.project, user, fields, by=None)
         return json_response(await users.get_user(services.db, credential.project, user))
 
-    @document_querystring(RemovalQuery)
+    @describe(KEY, {204: None}, query=RemovalQuery, codes=("not_found",))
     async def delete_user(self, user: str) -> Response:
         """Delete a user (key): tokens, memberships and profile. The id is never free again."""
         services = self._services
@@ -119,14 +122,13 @@ class UserRoutes:
         await services.user_changes.delete(credential.project, user, messages)
         return no_content()
 
-    @document_response(UserDocument)
+    @describe(KEY, {200: UserDocument}, codes=("not_found",))
     async def get_user(self, user: str) -> Response:
         """Get a user (key)."""
         credential = await self._services.auth.key()
         return json_response(await users.get_user(self._services.db, credential.project, user))
 
-    @document_request(TokenBody)
-    @document_response(TokenDocument)
+    @describe(KEY, {200: TokenDocument}, optional_body=TokenBody, codes=("not_found", "conflict"))
     async def issue_token(self, user: str) -> Response:
         """Issue a token for a user (key). Without a body it lasts a day and adds no rights."""
         services = self._services
@@ -148,6 +150,7 @@ class UserRoutes:
         response.headers["Cache-Control"] = "no-store"
         return response
 
+    @describe(KEY, {204: None}, codes=("not_found",))
     async def revoke_tokens(self, user: str) -> Response:
         """Void every token of a user issued so far (key)."""
         credential = await self._services.auth.key()

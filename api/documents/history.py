@@ -16,10 +16,7 @@ class NamesDocument(Struct, kw_only=True):
 
 
 class HistoryDocument(Struct, kw_only=True):
-    """A page of messages, rising; `next` is the newer page, `previous` the older one.
-
-    With `page` or `skip`: `{items, page, limit, total, totalPages}` instead.
-    """
+    """A page of messages, rising; `next` is the newer page, `previous` the older one."""
 
     items: list[MessageDocument]
     has_more_before: bool
@@ -27,6 +24,16 @@ class HistoryDocument(Struct, kw_only=True):
     next: str | None
     previous: str | None
     users: dict[str, NamesDocument]
+
+
+class NumberedHistoryDocument(Struct, kw_only=True, rename={"total_pages": "totalPages"}):
+    """A page by number (`page`, `skip`), rising; `total` counts deleted messages too."""
+
+    items: list[MessageDocument]
+    page: int
+    limit: int
+    total: int
+    total_pages: int
 
 
 class RepliesQuery(ActingQuery, kw_only=True):

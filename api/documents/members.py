@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from msgspec import Struct
 
 
@@ -9,7 +11,7 @@ class MemberDocument(Struct, kw_only=True):
     """A member of a room."""
 
     user: str
-    role: str
+    role: Literal["reader", "member", "admin", "owner"]
     joined_at: str
     muted_until: str | None
     display_name: str | None
@@ -24,6 +26,12 @@ class MemberListDocument(Struct, kw_only=True, rename={"total_pages": "totalPage
     limit: int
     total: int
     total_pages: int
+
+
+class MembersDocument(Struct, kw_only=True):
+    """The members that were asked for by `users`."""
+
+    items: list[MemberDocument]
 
 
 class BanDocument(Struct, kw_only=True):

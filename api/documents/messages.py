@@ -7,6 +7,7 @@ from typing import Any
 from msgspec import Struct
 
 from api.documents.queries import ActingQuery
+from api.openapi.problems import Problem
 from broker.protocol.message_draft import MessageDraft
 
 
@@ -65,10 +66,18 @@ class BatchMessage(MessageDraft, kw_only=True):
     user_id: str | None = None
 
 
-class BatchDocument(Struct, kw_only=True):
-    """Of each message, in order: itself as published, or `error` with a problem document."""
+class PublishedDocument(MessageDocument, kw_only=True):
+    """The message, and what the answer to a publish says besides."""
 
-    items: list[dict[str, Any]]
+    message_id: str
+    offset: int
+    duplicate: bool
+
+
+class RefusedDocument(Struct, kw_only=True):
+    """Why a message of a batch was refused."""
+
+    error: Problem
 
 
 class UserReactionDocument(Struct, kw_only=True):

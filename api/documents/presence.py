@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from msgspec import UNSET, Struct, UnsetType
+from msgspec import Struct
+
+from api.documents.queries import ActingQuery
 
 
 class PresentUserDocument(Struct, kw_only=True):
@@ -28,8 +30,7 @@ class UserPresenceDocument(Struct, kw_only=True):
     rooms: list[str]
 
 
-class PresenceQuery(Struct, kw_only=True):
+class PresenceQuery(ActingQuery, kw_only=True):
     """How many users to name: 100, at most 1000."""
 
-    limit: int | UnsetType = UNSET
-    user_id: str | UnsetType = UNSET
+    limit: int = 100

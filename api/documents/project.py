@@ -1,10 +1,24 @@
-"""The project, its audit and what a token says, in the OpenAPI document."""
+"""The project, its audit, what a token says, and health, in the OpenAPI document."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from msgspec import Struct
+
+
+class HealthDocument(Struct, kw_only=True):
+    """That the process lives."""
+
+    status: str
+
+
+class ReadyDocument(Struct, kw_only=True):
+    """Whether the process can do its work, and which part of it can not."""
+
+    ready: bool
+    redis: bool
+    postgres: bool
 
 
 class ProjectDocument(Struct, kw_only=True):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from msgspec import UNSET, Struct, UnsetType
 
@@ -11,12 +11,12 @@ class RoomDocument(Struct, kw_only=True):
     """A room."""
 
     id: str
-    kind: str
+    kind: Literal["direct", "group", "public"]
     name: str | None
     topic: str | None
     avatar_url: str | None
     external_id: str | None
-    default_role: str
+    default_role: Literal["reader", "member", "admin"]
     frozen: bool
     retention_days: int | None
     metadata: dict[str, Any]
@@ -45,5 +45,5 @@ class RoomListQuery(Struct, kw_only=True):
 
     page: int = 1
     limit: int = 50
-    kind: str | None = None
+    kind: Literal["direct", "group", "public"] | None = None
     external_id: str | None = None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from msgspec import Struct
 
 from api.documents.messages import MessageDocument
@@ -12,7 +14,7 @@ class ShownMemberDocument(Struct, kw_only=True):
     """One of the members that a list of rooms shows."""
 
     user: str
-    role: str
+    role: Literal["reader", "member", "admin", "owner"]
     display_name: str | None
     avatar_url: str | None
 
@@ -23,7 +25,7 @@ class UserRoomDocument(RoomDocument, kw_only=True):
     `members` are the first five by user id.
     """
 
-    role: str
+    role: Literal["reader", "member", "admin", "owner"]
     read_seq: int
     unread: int
     last_message: MessageDocument | None

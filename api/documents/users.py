@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from msgspec import Struct
 
@@ -16,7 +16,7 @@ class UserDocument(Struct, kw_only=True):
     display_name: str | None
     email: str | None
     avatar_url: str | None
-    status: str
+    status: Literal["active", "banned"]
     metadata: dict[str, Any]
     created_at: str
     updated_at: str
@@ -24,13 +24,28 @@ class UserDocument(Struct, kw_only=True):
 
 
 class UserListDocument(Struct, kw_only=True, rename={"total_pages": "totalPages"}):
-    """A part of the users. With a token and `ids`: `{items}` of ids and names."""
+    """A part of the users."""
 
     items: list[UserDocument]
     page: int
     limit: int
     total: int
     total_pages: int
+
+
+class NamedUserDocument(Struct, kw_only=True):
+    """A user by id and names."""
+
+    id: str
+    username: str | None
+    display_name: str | None
+    avatar_url: str | None
+
+
+class NamedUsersDocument(Struct, kw_only=True):
+    """Names of the users that were asked for, without those that one may not know."""
+
+    items: list[NamedUserDocument]
 
 
 class TokenDocument(Struct, kw_only=True):
@@ -53,4 +68,4 @@ class UserListQuery(Struct, kw_only=True):
 class RemovalQuery(Struct, kw_only=True):
     """What becomes of a deleted user's messages: `keep`, `delete` or `erase`."""
 
-    messages: str = "keep"
+    messages: Literal["keep", "delete", "erase"] = "keep"

@@ -21,9 +21,9 @@ from urllib.parse import urlsplit
 
 import msgspec
 from quart import Response, request
-from quart_schema import hide
 
 from api.bodies import json_response, parse_body, read_body
+from api.openapi.operations import hidden
 from api.page.files import PageFile, load_files
 from api.routes import Route
 from api.services import Services
@@ -69,7 +69,7 @@ class PageRoutes:
             Route("POST", "/page/token", self.token),
         )
 
-    @hide
+    @hidden
     async def page(self) -> Response:
         """The page itself."""
         response = _file_response(self._files["index.html"])
@@ -82,7 +82,7 @@ class PageRoutes:
         response.headers["Vary"] = "Host"
         return response
 
-    @hide
+    @hidden
     async def file(self, name: str) -> Response:
         """A script, style sheet or picture of the page."""
         found = self._files.get(name)
@@ -90,20 +90,20 @@ class PageRoutes:
             raise ProtocolError("not_found", "There is no such path.")
         return _file_response(found)
 
-    @hide
+    @hidden
     async def client(self) -> Response:
         """The browser client, for pages of any origin."""
         response = _file_response(self._files["parley.js"])
         response.headers["Access-Control-Allow-Origin"] = "*"
         return response
 
-    @hide
+    @hidden
     async def about(self) -> Response:
         """Where the broker is (null: at the page's own host), and whom a visitor may be."""
         users = self._settings.demo_users if self._is_demo_visitor() else ()
         return _uncached({"broker_url": self._broker_url(), "demo_users": users})
 
-    @hide
+    @hidden
     async def token(self) -> Response:
         """A token of one of the demo's users, for a visitor on this machine."""
         if not self._is_demo_visitor():

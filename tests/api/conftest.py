@@ -13,7 +13,7 @@ import hypercorn.trio
 import pytest
 import trio
 
-from api.app import create_app
+from api.app import create_app, describe_api
 from api.main import build_services, server_config
 from api.services import Services
 from broker.domain.api_keys import create_api_key
@@ -25,6 +25,7 @@ from storage.redis.entries import Entry
 from storage.redis.keys import room_key
 from storage.redis.outcomes import Appended, Draft
 from storage.redis.store import open_store, require_deployment
+from tests.support.contract import Contract, contract_of
 from tests.support.http import Response, request
 from tests.support.servers import RedisServer
 from tests.support.tokens import JWT_SECRET, make_token
@@ -57,7 +58,7 @@ class Api:
 
     async def send(self, method: str, path: str, body: Any = None, **headers: str) -> Response:
         sent = {name.replace("_", "-"): value for name, value in headers.items()}
-        return await request(
+        answer = await request(
             method,
             self.url + path,
             body=body,
@@ -65,6 +66,13 @@ class Api:
             token=self.token,
             headers=self.headers | sent,
         )
+        self.contract.check(method, path, answer)
+        return answer
+
+    @property
+    def contract(self) -> Contract:
+        """What the OpenAPI document allows; every answer is compared with it."""
+        return contract_of(lambda: describe_api(self.services))
 
     async def ok(self, method: str, path: str, body: Any = None, status: int | None = None) -> Any:
         """Send, expect success, return the JSON (None without a body)."""

@@ -94,7 +94,8 @@ async def change_the_story(api, alice) -> None:
     await react(api, 2, "user15")
     await react(api, 5, "alice", "a-b", added=False)
     await react(api, 5, "bob", "a-b", added=False)
-    await edit(api, 1, content=None, attachments=[{"url": "https://example.com"}])
+    link = {"url": "https://example.com", "mime": None, "size": None, "name": None}
+    await edit(api, 1, content=None, attachments=[link | {"metadata": None}])
     await delete(api, 6)
     await react(api, 6, "alice")
     for number in range(10):
