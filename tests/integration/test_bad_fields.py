@@ -103,16 +103,18 @@ def rows_of_field(name: str, field: str, schema: dict[str, Any]) -> Iterator[Row
     if "number" in types:
         types.append("integer")
     yield from (row(kind, json.dumps(VALUES[kind])) for kind in VALUES if kind not in types)
+    if "x-json-bytes-max" in schema:
+        yield row("too large", f'{{"a":"{"x" * schema["x-json-bytes-max"]}"}}', "too_large")
     yield from (row(what, text) for what, text in UNSTORABLE.items())
     if "object" in types and "properties" not in schema:
         yield row("nested", '{"a":' * 40 + "1" + "}" * 40)
     else:
         yield row("nested", "[" * 300 + "]" * 300)
-    if "integer" in types:
+    if "minimum" in schema:
         yield row("below", json.dumps(schema["minimum"] - 1))
         yield row("above", json.dumps(schema["maximum"] + 1))
         yield row("not whole", "1.25")
-    if "string" in types and "maxLength" in schema:
+    if "maxLength" in schema:
         code = "too_large" if field in TOO_LARGE else "bad_request"
         longest = schema["maxLength"]
         yield row("one too long", json.dumps("x" * (longest + 1)), code)
@@ -120,7 +122,7 @@ def rows_of_field(name: str, field: str, schema: dict[str, Any]) -> Iterator[Row
             yield row("one byte too long", f'"{"ü" * (longest // 2 + 1)}"', code)
         if schema.get("minLength"):
             yield row("empty", '""')
-    if "array" in types:
+    if "maxItems" in schema:
         yield row("too many", json.dumps(["x y"] * (schema["maxItems"] + 1)))
         yield row("of numbers", "[5]")
         yield row("of nulls", "[null]")
