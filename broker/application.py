@@ -64,11 +64,19 @@ class BrokerApplication:
                 connection.tick(now)
             self._services.counts.tell()
             metrics.rooms.set(len(self._services.node.hub.rooms))
+            self._tell_live_state()
             metrics.subscriptions.set(sum(len(c.subscriptions) for c in self._connections))
             redis = self._services.store.client.statistics()
             metrics.redis_connected.set(int(redis.is_connected))
             metrics.redis_in_flight.set(redis.in_flight)
             metrics.redis_round_trip.set(redis.last_round_trip or 0.0)
+
+    def _tell_live_state(self) -> None:
+        metrics, node = self._services.metrics, self._services.node
+        metrics.users.set(len(node.hub.channels))
+        metrics.quiet_rooms.set(len(node.hub.quiet))
+        metrics.typists.set(len(node.live.typists))
+        metrics.last_seen_waiting.set(node.live.last_seen.waiting)
 
     async def drain(self, listener: Listener, drain_seconds: float) -> None:
         """End every connection within `drain_seconds`."""

@@ -47,6 +47,12 @@ class Metrics:
         )
         self.subscriptions = gauge("subscriptions", "Live subscriptions of this node.")
         self.rooms = gauge("rooms", "Rooms with a subscription on this node.")
+        self.users = gauge("users", "Users with a connection to this node.")
+        self.quiet_rooms = gauge("quiet_rooms", "Rooms of this node that count instead of naming.")
+        self.typists = gauge("typists", "Users of this node who type just now, by room.")
+        self.last_seen_waiting = gauge(
+            "last_seen_waiting", "Users whose last_seen_at is not written yet."
+        )
         self.commands = counter("commands", "Frames handled, by type and outcome.", "type", "code")
         self.events_received = counter("events_received", "Events read from this node's inbox.")
         self.deliveries = counter("deliveries", "Events posted to connections.")

@@ -70,6 +70,7 @@ class LeanClient:
         """Frames that are neither answers nor events."""
         self.is_ended = False
         self._receiving = trio.CancelScope()
+        self._sending = trio.Lock()
         self.close_code: int | None = None
 
     async def call(self, type_: str, **fields: object) -> dict[str, object]:
@@ -87,7 +88,7 @@ class LeanClient:
             frames += encode_client_frame(
                 msgspec.json.encode({"type": type_, "id": frame_id, **fields})
             )
-        await self._stream.send_all(frames)
+        await self._send(frames)
         wanted = range(first, self._last_id + 1)
         with trio.fail_after(_ANSWER_DEADLINE):
             while not all(frame_id in self._answers for frame_id in wanted):
@@ -95,6 +96,10 @@ class LeanClient:
                     raise ConnectionError(f"ended with {self.close_code}")
                 await self._changed.wait()
         return [self._result(self._answers.pop(frame_id)) for frame_id in wanted]
+
+    async def _send(self, data: bytes | bytearray) -> None:
+        async with self._sending:
+            await self._stream.send_all(data)
 
     def _result(self, frame: _Frame) -> dict[str, object]:
         if frame.type == "error":
@@ -127,7 +132,7 @@ class LeanClient:
 
     async def _take(self, opcode: int, payload: bytes) -> None:
         if opcode == 9:
-            await self._stream.send_all(encode_client_frame(payload, opcode=10))
+            await self._send(encode_client_frame(payload, opcode=10))
         elif opcode == 8:
             self.close_code = int.from_bytes(payload[:2], "big")
         elif opcode == 1:

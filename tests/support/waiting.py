@@ -30,6 +30,11 @@ async def wait_until(
         await trio.sleep(_INTERVAL)
 
 
+async def pass_time(seconds: float) -> None:
+    """Let real time go by, for tests where the time itself is the condition."""
+    await trio.sleep(seconds)
+
+
 def wait_until_sync(condition: Callable[[], T], *, deadline: float = 10.0, what: str = "") -> T:
     """`wait_until` for tests that do not run in trio."""
     give_up_at = time.monotonic() + deadline
