@@ -229,6 +229,8 @@ def _permit_update(
     if change.mutes:
         require_action(facts, Action.MUTE, actor, room)
     if facts.role(user) == roles.OWNER and change.role not in (None, roles.OWNER):
+        if actor.caller != "project" and actor.user != user:
+            raise ProtocolError("forbidden", "The owner can not be ranked.", "role")
         raise ProtocolError("conflict", "An owner is ranked by handing over to another.", "role")
     if facts.role(user) == roles.OWNER and change.mutes and actor.caller != "project":
         raise ProtocolError("forbidden", "The owner can not be muted.", "muted_until")
