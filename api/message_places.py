@@ -38,7 +38,8 @@ def wanted_of(message: str) -> int | str:
 async def room_of(services: Services, actor: Actor, message_id: str) -> str:
     """The room of a message that is named by its id alone, if the actor may know of it.
 
-    Raises `message_not_found`, also where a room would be `room_not_found`.
+    Raises `message_not_found`, also where a room would be `room_not_found`. Whether the actor may
+    do what it wants to is the next step's question: who may delete there need not be a reader.
     """
     if not is_message_id(message_id):
         raise ProtocolError("message_not_found")
@@ -47,11 +48,10 @@ async def room_of(services: Services, actor: Actor, message_id: str) -> str:
         raise ProtocolError("message_not_found")
     try:
         access = await services.access.read_as(actor, room)
-        access.require(Action.READ, actor, room)
-    except ProtocolError as error:
-        if error.code == "room_not_found":
-            raise ProtocolError("message_not_found") from None
-        raise
+    except ProtocolError:
+        raise ProtocolError("message_not_found") from None
+    if access.refusal(Action.READ, actor, room) == "room_not_found":
+        raise ProtocolError("message_not_found")
     return room
 
 
