@@ -22,7 +22,7 @@ of the room.
 
 def plain(path: str) -> str:
     """A path with the route's own names, without a query."""
-    path = path.partition("?")[0].replace("/up", "/{reaction}")
+    path = path.partition("?")[0].replace("/up", "/{reaction}").replace("main.js", "{name}")
     path = re.sub(r"\{(own|other)(_id)?\}", "{message}", path)
     return re.sub(r"\{(victim|owner|self)\}", "{user}", path)
 
@@ -83,7 +83,8 @@ def _lines() -> Iterator[str]:
             for e in table.ELSEWHERE
         ],
     )
-    yield "\n`/openapi.json` and `/docs` are for everybody."
+    yield "\n`/openapi.json`, `/asyncapi.yaml` and `/docs` are for everybody. `/page/token` is"
+    yield "there for the demo of `parley up` alone."
 
 
 def _head(column: str) -> str:

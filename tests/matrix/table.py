@@ -220,6 +220,7 @@ OPERATIONS: Final = (
     Operation("DELETE", _ROOM, DELETE_ROOM, (204,), changes=True),
     Operation("POST", f"{_ROOM}/join", JOIN, changes=True),
     Operation("POST", f"{_ROOM}/leave", LEAVE, (204,), changes=True),
+    Operation("GET", f"{_ROOM}/search?q=text", READ),
     Operation("GET", f"{_ROOM}/members", READ),
     Operation("POST", f"{_ROOM}/members", MANAGE, (200, 201), {"user": "{newcomer}"}),
     Operation("PATCH", _MEMBER, MANAGE, body={"role": "reader"}, what="`role`"),
@@ -286,7 +287,7 @@ class Elsewhere:
     """A route that is about no room: its answers by credential, in the order of CREDENTIALS.
 
     The letters end with the other project's token: void credentials are refused before all else,
-    unless the route is `free`.
+    unless the route is `free` and asks for none.
     """
 
     method: str
@@ -300,7 +301,7 @@ class Elsewhere:
 
     def answer(self, column: str) -> str:
         """The answer's letter."""
-        void = "+++" if self.free else "UEU"
+        void = 3 * self.answers[0] if self.free else "UEU"
         return (self.answers + void)[list(CREDENTIALS).index(column)]
 
 
@@ -337,4 +338,9 @@ ELSEWHERE: Final = (
     Elsewhere("POST", "/v1/messages", "F+++F", (201,), [TEXT | {"room": "{home}"}]),
     Elsewhere("GET", "/healthz", "+++++", free=True),
     Elsewhere("GET", "/readyz", "+++++", free=True),
+    Elsewhere("GET", "/", "+++++", free=True),
+    Elsewhere("GET", "/page/main.js", "+++++", free=True),
+    Elsewhere("GET", "/page.json", "+++++", free=True),
+    Elsewhere("POST", "/page/token", "NNNNN", body={"user": "alice"}, free=True),
+    Elsewhere("GET", "/parley.js", "+++++", free=True),
 )

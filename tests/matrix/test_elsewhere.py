@@ -35,7 +35,7 @@ async def test_route(world: World, operation: Elsewhere) -> None:
 
 async def test_pages_for_everybody(world: World) -> None:
     for column in CREDENTIALS:
-        for path in ("/openapi.json", "/docs"):
+        for path in ("/openapi.json", "/asyncapi.yaml", "/docs"):
             assert (await world.send(column, "GET", path)).status == 200
 
 
