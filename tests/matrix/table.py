@@ -120,7 +120,9 @@ class Right:
 #                key, key as outsider, as member, as banned     join publish moderate
 # direct:        outsider member muted blocked     key, key as outsider, as member
 READ: Final = Right("read", "R+++++R +M+F ++F", "++++++F +++F +++", "R+++ +M+ ++F")
-PUBLISH: Final = Right("publish", "RF+++FR +M+F F+F", "MF+++FF +M+F M+M", "R+FF +M+ F+F")
+PUBLISH: Final = Right(
+    "publish, type, signal", "RF+++FR +M+F F+F", "MF+++FF +M+F M+M", "R+FF +M+ F+F"
+)
 REACT: Final = Right("react", "R++++FR BM+F ++F", "M++++FF BM+F ++M", "R+FF BM+ ++F", "RB")
 EDIT_OWN: Final = Right(
     "edit one's own message", "RF+++FR +M+F F+F", "MF+++FF +M+F M+M", "R+FF +M+ F+F"
@@ -150,13 +152,16 @@ EDIT_ROOM: Final = Right(
 DELETE_ROOM: Final = Right(
     "delete the room", "RFFF+FR +MFF FFF", "MFFF+FF +MFF MMM", "RFFF +MF FFF"
 )
+SHARE: Final = Right(
+    "see a member's presence", "N+++++N +N+N NNN", "N+++++N +N+N NNN", "N+++ +N+ NNN", "NN"
+)
 UNSUBSCRIBE: Final = Right(
     "unsubscribe", "+++++++ .... +++", "+++++++ .... +++", "++++ ... +++", "+."
 )
 RIGHTS: Final = (
     READ, PUBLISH, REACT, EDIT_OWN, EDIT_OTHERS, DELETE_OWN, DELETE_OTHERS, JOIN, LEAVE,
     REMOVE_ONESELF, MANAGE, MUTE, HAND_OVER, TOUCH_OWNER, MUTE_OWNER, EDIT_ROOM, DELETE_ROOM,
-    UNSUBSCRIBE,
+    SHARE, UNSUBSCRIBE,
 )  # fmt: skip
 
 
@@ -211,6 +216,9 @@ COMMANDS: Final = (
     Command("delete", DELETE_OTHERS, {"seq": "{other}"}, "another's", changes=True),
     Command("react", REACT, {"seq": "{other}", "reaction": "👍"}),
     Command("unreact", REACT, {"seq": "{other}", "reaction": "👍"}),
+    Command("typing", PUBLISH, {"active": True}),
+    Command("signal", PUBLISH, {"name": "poke", "data": {}}),
+    Command("presence", READ),
     Command("history", READ),
 )
 
@@ -221,6 +229,8 @@ OPERATIONS: Final = (
     Operation("POST", f"{_ROOM}/join", JOIN, changes=True),
     Operation("POST", f"{_ROOM}/leave", LEAVE, (204,), changes=True),
     Operation("GET", f"{_ROOM}/search?q=text", READ),
+    Operation("GET", f"{_ROOM}/presence", READ),
+    Operation("GET", "/v1/users/{victim}/presence", SHARE),
     Operation("GET", f"{_ROOM}/members", READ),
     Operation("POST", f"{_ROOM}/members", MANAGE, (200, 201), {"user": "{newcomer}"}),
     Operation("PATCH", _MEMBER, MANAGE, body={"role": "reader"}, what="`role`"),
@@ -322,6 +332,8 @@ ELSEWHERE: Final = (
     Elsewhere("DELETE", _USER, "F++NF", (204,), changes=True),
     Elsewhere("POST", f"{_USER}/token", "F++NF", body={}),
     Elsewhere("DELETE", f"{_USER}/tokens", "F++NF", (204,)),
+    Elsewhere("GET", f"{_USER}/rooms", "F++NF"),
+    Elsewhere("GET", "/v1/me/rooms", "+UUU+"),
     Elsewhere("GET", "/v1/me", "+UUU+"),
     Elsewhere("PATCH", "/v1/me", "+UUU+", body={"metadata": {}}),
     Elsewhere("GET", "/v1/me/blocks", "+UUU+"),
