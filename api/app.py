@@ -30,6 +30,7 @@ from api.problems import register_problems
 from api.project import ProjectRoutes
 from api.rates import RateState
 from api.reactions import ReactionRoutes
+from api.receipts import ReceiptRoutes
 from api.rooms import RoomRoutes
 from api.routes import Resource, Route
 from api.search import SearchRoutes
@@ -52,6 +53,7 @@ _RESOURCES: tuple[Callable[[Services], Resource], ...] = (
     ReactionRoutes,
     PresenceRoutes,
     SearchRoutes,
+    ReceiptRoutes,
     HealthRoutes,
     PageRoutes,
 )

@@ -29,6 +29,7 @@ from broker.domain.api_keys import ApiKeys
 from broker.domain.changing import Changer
 from broker.domain.forwarding import Forwarder
 from broker.domain.identity import TokenVerifier
+from broker.domain.marking import Marker
 from broker.domain.members import Members
 from broker.domain.publishing import Publisher
 from broker.domain.room_changes import RoomChanges
@@ -85,6 +86,7 @@ def build_services(settings: Settings, db: Database, store: RedisStore) -> Servi
         access=access,
         publisher=publisher,
         changer=Changer(db, store.rooms, access, seeder),
+        marker=Marker(db, store.rooms, access, seeder),
         forwarder=Forwarder(db, store.rooms, access, publisher),
         announcer=announcer,
         members=Members(db, store.rooms, announcer, create_users=settings.auto_create_users),
@@ -126,6 +128,7 @@ async def _serve(services: Services, stopping: trio.Event, ready: Callable[[str]
     settings = services.settings
     app = create_app(services)
     async with trio.open_nursery() as nursery:
+        nursery.start_soon(services.marker.run)
         if settings.metrics_port:
             await nursery.start(
                 partial(serve_metrics, services.metrics, settings.host, settings.metrics_port)

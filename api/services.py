@@ -10,6 +10,7 @@ from broker.domain.announcing import Announcer
 from broker.domain.changing import Changer
 from broker.domain.forwarding import Forwarder
 from broker.domain.identity import TokenVerifier
+from broker.domain.marking import Marker
 from broker.domain.members import Members
 from broker.domain.publishing import Publisher
 from broker.domain.room_changes import RoomChanges
@@ -30,6 +31,7 @@ class Services:
     access: AccessReader
     publisher: Publisher
     changer: Changer
+    marker: Marker
     forwarder: Forwarder
     announcer: Announcer
     members: Members

@@ -28,12 +28,15 @@ from broker.protocol.commands import (
     Auth,
     Command,
     Delete,
+    Delivered,
     Edit,
     History,
+    Marking,
     MessageChange,
     Presence,
     Publish,
     React,
+    Read,
     Refresh,
     Signal,
     Subscribe,
@@ -96,6 +99,8 @@ def slow_command(connection: Connection, services: Services, command: Command) -
         return partial(change_message, connection, services, command)
     if isinstance(command, Typing | Signal | Presence):
         return partial(answer_live, connection, services, command)
+    if isinstance(command, Read | Delivered):
+        return partial(mark, connection, services, command)
     raise AssertionError(f"{command!r} is no slow command")
 
 
@@ -170,6 +175,14 @@ async def change_message(
         services.node.hub.answered.note(key, done.offset, done.seq)
     offset = b"null" if done is None else b"%d" % done.offset
     connection.reply(command.id, b'{"offset":%b}' % offset)
+
+
+async def mark(connection: Connection, services: Services, command: Marking) -> None:
+    """Move the user's read or delivered mark."""
+    marked = await services.marker.mark(
+        connection.actor, command.room, command_type(command), command.seq
+    )
+    connection.reply(command.id, _encode(marked._asdict()))
 
 
 async def history(connection: Connection, services: Services, command: History) -> None:

@@ -21,6 +21,7 @@ from broker.counts import Counts
 from broker.domain.access import AccessReader
 from broker.domain.changing import Changer
 from broker.domain.identity import TokenVerifier
+from broker.domain.marking import Marker
 from broker.domain.publishing import Publisher
 from broker.domain.seeding import Seeder
 from broker.listener import Listener, ListenerOptions
@@ -87,6 +88,7 @@ async def _serve(
             seeder=seeder,
             publisher=Publisher(store.rooms, access, seeder),
             changer=Changer(db, store.rooms, access, seeder),
+            marker=Marker(db, store.rooms, access, seeder),
             metrics=metrics,
             counts=counts,
             times=TimeTexts(),
@@ -100,6 +102,7 @@ async def _serve(
         background.start_soon(application.run)
         if services.verifier.published is not None:
             background.start_soon(services.verifier.published.run)
+        background.start_soon(services.marker.run)
         listener = Listener(
             application=application,
             options=ListenerOptions.from_settings(settings, connections_max=connections_max()),

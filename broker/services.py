@@ -11,6 +11,7 @@ from broker.counts import Counts
 from broker.domain.access import AccessReader
 from broker.domain.changing import Changer
 from broker.domain.identity import TokenVerifier
+from broker.domain.marking import Marker
 from broker.domain.publishing import Publisher
 from broker.domain.seeding import Seeder
 from broker.node import Node
@@ -35,6 +36,7 @@ class Services:
     seeder: Seeder
     publisher: Publisher
     changer: Changer
+    marker: Marker
     metrics: Metrics
     counts: Counts
     times: TimeTexts

@@ -7,7 +7,6 @@ script. The reply is posted before the first event that is not in it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -16,6 +15,7 @@ import trio
 from broker.domain import roles
 from broker.domain.access import Access
 from broker.domain.history import PageQuery, load_page
+from broker.domain.unread import Reader, Unread, UnreadSoFar, begin_count
 from broker.protocol import frames
 from broker.protocol.commands import Subscribe
 from broker.protocol.errors import ProtocolError
@@ -23,7 +23,6 @@ from broker.protocol.events import event_body
 from broker.repairs import RESYNC_SENTENCE
 from broker.services import Services
 from config import limits
-from storage.postgres.access import UNREAD_MAX, read_unread
 from storage.redis.entries import parse_entry
 from storage.redis.keys import room_key
 from storage.redis.outcomes import Refusal, Registration, Resume, Snapshot
@@ -41,44 +40,6 @@ FRAME_MARGIN = 16 * 1024
 """Room for the rest of a reply beside its page or tail."""
 
 _encode = msgspec.json.Encoder().encode
-
-
-class _Counted(msgspec.Struct):
-    kind: str = "text"
-    seq: int = 0
-    sender: str | None = None
-
-
-_decode_counted = msgspec.json.Decoder(_Counted).decode
-
-
-@dataclass(frozen=True, slots=True)
-class Unread:
-    """Unread messages as far as they are archived."""
-
-    archived_offset: int
-    read_seq: int
-    count: int
-
-    def with_lag(self, lag: list[bytes], user: str, newest_seq: int) -> int:
-        """The count with what is not archived yet; at most `UNREAD_MAX`.
-
-        A long backlog is given only in part: messages behind it count as unread.
-        """
-        count = self.count
-        seq = newest_seq
-        for raw in lag:
-            entry = parse_entry(raw)
-            seq = entry.seq
-            if entry.event == "message.created" and entry.seq > self.read_seq:
-                if entry.sender != user and _decode_counted(entry.data).kind != "system":
-                    count += 1
-            elif entry.event == "message.deleted":
-                deleted = _decode_counted(entry.data)
-                if deleted.seq > self.read_seq and deleted.sender != user:
-                    count -= 1
-        count += max(0, newest_seq - max(seq, self.read_seq))
-        return max(0, min(count, UNREAD_MAX))
 
 
 class Subscribing:
@@ -111,16 +72,13 @@ class Subscribing:
         access.require(roles.Action.READ, self._connection.actor, room)
         return access
 
-    async def _read_unread(self, access: Access) -> Unread | None:
+    async def _read_unread(self, access: Access) -> UnreadSoFar | None:
         if access.role is None:
             return None
-        known = (await self._services.store.rooms.read_seqs(self._key, [self._user]))[0]
-        row = await read_unread(self._services.db, access.room_pk, self._user, known)
-        if row is None:
-            return None
-        return Unread(row["archived_offset"], max(known, row["read_seq"]), row["unread"])
+        reader = Reader(self._key, access.room_pk, self._user)
+        return await begin_count(self._services.db, self._services.store.rooms, reader)
 
-    async def _try(self, access: Access, unread: Unread | None) -> Refusal | None:
+    async def _try(self, access: Access, so_far: UnreadSoFar | None) -> Refusal | None:
         node = self._services.node
         hub = node.hub
         since = self._command.since
@@ -140,13 +98,14 @@ class Subscribing:
                     self._user,
                     hub.connection_count(self._key, self._user),
                     access.version,
-                    unread.archived_offset if unread is not None else -1,
+                    so_far.archived.archived_offset if so_far is not None else -1,
                 ),
                 Resume(since.epoch, since.offset) if since is not None else None,
             )
             if isinstance(outcome, Refusal):
                 hub.abandon(room, self._connection, hold)
                 return outcome
+            unread = await self._finish_unread(so_far, outcome)
             messages = await self._load_messages(access, outcome)
         except BaseException:
             hub.abandon(room, self._connection, hold)
@@ -169,6 +128,17 @@ class Subscribing:
             hub.remove(self._key, self._connection)
             self._connection.end_subscription(self._key, "resync", RESYNC_SENTENCE)
         return None
+
+    async def _finish_unread(self, so_far: UnreadSoFar | None, snapshot: Snapshot) -> Unread | None:
+        if so_far is None:
+            return None
+        return await so_far.finish(
+            self._services.db,
+            snapshot.lag,
+            offset=snapshot.offset,
+            seq=snapshot.seq,
+            read_seq=snapshot.read_seq,
+        )
 
     async def _load_messages(self, access: Access, snapshot: Snapshot) -> bytes:
         count = self._command.history
@@ -194,11 +164,6 @@ class Subscribing:
         self, access: Access, unread: Unread | None, snapshot: Snapshot, messages: bytes
     ) -> bytes:
         resumed = self._command.since is not None
-        read_seq = None
-        count = None
-        if unread is not None:
-            read_seq = max(unread.read_seq, snapshot.read_seq)
-            count = unread.with_lag(snapshot.lag, self._user, snapshot.seq)
         head = _encode(
             {
                 "room": self._command.room,
@@ -207,8 +172,8 @@ class Subscribing:
                 "seq": snapshot.seq,
                 "role": access.role,
                 "members_online": snapshot.online,
-                "unread": count,
-                "read_seq": read_seq,
+                "unread": None if unread is None else unread.unread,
+                "read_seq": None if unread is None else unread.read_seq,
                 "recovered": resumed and not snapshot.reason,
                 "reason": snapshot.reason or None,
             }

@@ -35,6 +35,10 @@ RESUME_BYTES_MAX: Final = 720 * 1024
 # hundred milliseconds behind; while it is further, what lies beyond is estimated by seq instead of
 # letting every subscribe read a backlog.
 LAG_EVENTS_MAX: Final = 200
+# A room hears of one user's read (delivered) mark at most once in this: the newest counts.
+RECEIPT_INTERVAL: Final = 1.0
+# How long it is remembered what a room has heard; long enough for whoever has to tell the rest.
+RECEIPT_STATE_TTL: Final = 60.0
 # Entries an inbox may hold. A node reads its inbox at once; this many unread ones mean that it is
 # dead or stopped. The inbox is unlinked as a whole, never trimmed: a missing inbox is the sign
 # of loss that the node looks for.
@@ -131,6 +135,8 @@ REDIS_KEEPALIVE_PROBES: Final = 3
 SEED_DEADLINE: Final = 5.0
 # How long a publish may take with all its repairs; then the client is told `unavailable`.
 PUBLISH_DEADLINE: Final = 6.0
+# Marks of users whose rooms one process still has to tell; beyond it a room hears of the next mark.
+RECEIPTS_HELD_MAX: Final = 20_000
 # What clients are told to wait after `unavailable` and `overloaded`, in seconds.
 UNAVAILABLE_RETRY_AFTER: Final = 1.0
 OVERLOADED_RETRY_AFTER: Final = 5.0

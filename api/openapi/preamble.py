@@ -34,6 +34,7 @@ TAGS: Final[MappingProxyType[str, str]] = MappingProxyType(
         "members": "Who belongs to a room: joining, adding, ranking, muting.",
         "bans": "Who is kept out of a room; whom a user has blocked.",
         "messages": "Messages: publishing, history, changes, replies, reactions.",
+        "receipts": "How far members have read and got messages.",
         "presence": "Who is online.",
         "audit": "Who changed what when.",
         "health": "Whether the process lives and can do its work.",

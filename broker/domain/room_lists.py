@@ -17,17 +17,16 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, Protocol
 
-import msgspec
-
 from broker.domain.history import PageQuery, UnarchivedReader, load_page
 from broker.domain.message_rows import CREATED, MessageRows, reactions_in
 from broker.domain.rooms import overlay_room
+from broker.domain.unread import InputsReader, Reader, count_unread
 from storage.postgres import room_lists as rows
-from storage.postgres.access import UNREAD_MAX, read_unread
 from storage.postgres.message_json import ArchivedMessage, Asked, read_some
 from storage.postgres.messages import ReactionsAsked
 from storage.postgres.pool import Database
 from storage.postgres.room_lists import ActiveRoom, RoomDetails
+from storage.postgres.unread import UNREAD_MAX
 from storage.redis.keys import room_key
 from storage.redis.outcomes import RoomEnd
 
@@ -36,11 +35,10 @@ LIVE_ROOMS_MAX: Final = 200
 _COUNTED_AT_ONCE: Final = 50
 
 
-class EndReader(UnarchivedReader, Protocol):
+class EndReader(UnarchivedReader, InputsReader, Protocol):
     """What is needed of `RoomStore`."""
 
     async def newest(self, keys: Sequence[str]) -> list[RoomEnd | None]: ...
-    async def read_seqs(self, key: str, users: Sequence[str]) -> list[int]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,18 +188,10 @@ async def _count(
     db: Database, store: EndReader, user: str, chosen: Sequence[_Row]
 ) -> dict[int, tuple[int, int]]:
     """(read_seq, unread) by room."""
-    found = {}
-    for row in chosen:
-        known = (await store.read_seqs(row.key, [user]))[0]
-        read = await read_unread(db, row.pk, user, known)
-        if read is None:
-            continue
-        read_seq = max(known, read["read_seq"])
-        count = read["unread"]
-        for entry in row.entries:
-            if entry.offset <= read["archived_offset"] or entry.seq <= read_seq:
-                continue
-            if entry.event == CREATED and entry.sender != user:
-                count += msgspec.json.decode(entry.data)["kind"] != "system"
-        found[row.pk] = (read_seq, min(count, UNREAD_MAX))
-    return found
+    readers = [Reader(row.key, row.pk, user) for row in chosen]
+    counted = await count_unread(db, store, readers)
+    return {
+        row.pk: (unread.read_seq, unread.unread)
+        for row, unread in zip(chosen, counted, strict=True)
+        if unread is not None
+    }

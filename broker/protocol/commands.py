@@ -152,6 +152,18 @@ class Unreact(RoomCommand, tag="unreact", kw_only=True, gc=False):
         check_reaction(self.reaction)
 
 
+class Read(RoomCommand, tag="read", kw_only=True, gc=False):
+    """Mark messages as read up to a seq; read implies delivered."""
+
+    seq: Count
+
+
+class Delivered(RoomCommand, tag="delivered", kw_only=True, gc=False):
+    """Mark messages as delivered up to a seq."""
+
+    seq: Count
+
+
 class History(RoomCommand, tag="history", kw_only=True, gc=False):
     """A page of messages before or after a seq (exclusive), else the newest."""
 
@@ -189,6 +201,7 @@ class Presence(RoomCommand, tag="presence", kw_only=True, gc=False):
 
 
 MessageChange = Edit | Delete | React | Unreact
+Marking = Read | Delivered
 LiveCommand = Typing | Signal | Presence
 Command = (
     Auth
@@ -197,6 +210,7 @@ Command = (
     | Unsubscribe
     | Publish
     | MessageChange
+    | Marking
     | History
     | LiveCommand
     | Ping

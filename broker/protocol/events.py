@@ -20,6 +20,8 @@ _STAMPS: Final = {
     "message.deleted": "deleted_at",
     "presence.joined": "since",
     "presence.left": "last_seen_at",
+    "receipt.read": "at",
+    "receipt.delivered": "at",
 }
 
 

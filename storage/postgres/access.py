@@ -2,7 +2,7 @@
 
 One statement each, so that role and version belong together: the scripts refuse a version older
 than the room's newest announced change. Index: rooms (project, id), members and bans (room_pk,
-user_id), blocks (project, user_id, blocked), messages (room_pk, seq).
+user_id), blocks (project, user_id, blocked).
 """
 
 from __future__ import annotations
@@ -10,9 +10,6 @@ from __future__ import annotations
 from typing import Any
 
 from storage.postgres.pool import Database
-
-UNREAD_MAX: int = 1000
-"""Unread messages are counted exactly up to this, which bounds the cost of counting."""
 
 _ACCESS = """
 SELECT r.pk, r.kind, r.version, r.frozen, r.default_role, r.deleted_at IS NOT NULL AS deleted,
@@ -27,30 +24,10 @@ FROM rooms r LEFT JOIN members m ON m.room_pk = r.pk AND m.user_id = $3
 WHERE r.project = $1 AND r.id = $2
 """
 
-_UNREAD = """
-SELECT r.archived_offset, m.read_seq, (
-    SELECT count(*) FROM (
-        SELECT 1 FROM messages
-        WHERE room_pk = r.pk AND seq > greatest(m.read_seq, $3)
-          AND deleted_at IS NULL AND sender IS DISTINCT FROM $2 AND kind <> 'system'
-        LIMIT $4
-    ) AS counted) AS unread
-FROM rooms r JOIN members m ON m.room_pk = r.pk AND m.user_id = $2
-WHERE r.pk = $1
-"""
-
 
 async def read_access(db: Database, project: str, room: str, user: str | None) -> Any:
     """The row of `_ACCESS`, None if the project has no such room (deleted ones are there)."""
     return await db.fetchrow(_ACCESS, project, room, user)
-
-
-async def read_unread(db: Database, room_pk: int, user: str, read_seq: int) -> Any:
-    """(archived_offset, read_seq, unread) of a member as far as it is archived; None for others.
-
-    `read_seq` is what Redis knows, which may be ahead of PostgreSQL.
-    """
-    return await db.fetchrow(_UNREAD, room_pk, user, read_seq, UNREAD_MAX)
 
 
 _STANDING_AMONG = """
@@ -60,7 +37,7 @@ FROM rooms r CROSS JOIN unnest($3::text[]) AS u(id)
 LEFT JOIN members m ON m.room_pk = r.pk AND m.user_id = u.id
 WHERE r.project = $1 AND r.id = $2 AND r.deleted_at IS NULL
 """
-STATEMENTS = {"access": _ACCESS, "unread": _UNREAD, "standing_among": _STANDING_AMONG}
+STATEMENTS = {"access": _ACCESS, "standing_among": _STANDING_AMONG}
 """Reads of this module, for the test that looks at their plans."""
 
 

@@ -9,6 +9,7 @@ The law, for one partition:
 - An event is taken only if its epoch is the room's, or its offset is at most the base of the
   room's numbering; anything else comes from a life that lost its place and becomes a dead letter
   with an alarm. Nothing is skipped in silence.
+- Receipts are no events: they have no offset, and each member's greatest is kept (`archive_marks`).
 - Only a row that PostgreSQL refuses for its values becomes a dead letter otherwise; every other
   error means that nothing was written and the batch stays where it is.
 """
@@ -20,13 +21,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from storage.postgres.archive_audit import audit_rows, keep_audit
+from storage.postgres.archive_marks import RECEIPTS, BatchMarks
 from storage.postgres.archive_plan import Accepted, DeadLetter, Incoming, Plan, plan_batch
 from storage.postgres.archive_rows import (
     apply_changes,
     apply_reactions,
     count_replies,
     insert_messages,
-    mark_senders,
 )
 from storage.redis.entries import Entry
 from storage.redis.keys import split_room_key
@@ -40,7 +41,8 @@ _ARCHIVE_LOCK: Final = 0x6172_6368
 _LOCK_PARTITION: Final = "SELECT pg_try_advisory_xact_lock($1::int, $2::int)"
 # In the order of pk, as everybody who locks several rooms does it: no deadlocks.
 _LOCK_ROOMS: Final = """
-SELECT r.pk, r.project || '/' || r.id AS room, r.epoch, r.base_offset, r.archived_offset, r.seq
+SELECT r.pk, r.project || '/' || r.id AS room, r.epoch, r.base_offset, r.base_seq,
+       r.archived_offset, r.seq
 FROM unnest($1::text[], $2::text[]) AS v(project, id)
 JOIN rooms r ON r.project = v.project AND r.id = v.id
 ORDER BY r.pk
@@ -99,6 +101,7 @@ class _Room:
     pk: int
     epoch: str | None
     base_offset: int
+    base_seq: int
     archived_offset: int
     seq: int
     is_moved: bool = False
@@ -116,10 +119,11 @@ async def write_batch(connection: asyncpg.Connection, events: Sequence[Incoming]
     """
     result = BatchResult()
     rooms = await _lock_rooms(connection, events)
-    accepted = _accept(events, rooms, result)
+    marks = BatchMarks()
+    accepted = _accept(events, rooms, result, marks)
     plan = plan_batch(accepted)
     result.dead.extend(plan.dead)
-    await _write(connection, plan, result)
+    await _write(connection, plan, result, marks)
     await keep_audit(connection, audit_rows(accepted))
     await _move_rooms(connection, rooms, plan)
     await _keep_dead(connection, result.dead)
@@ -136,20 +140,33 @@ async def _lock_rooms(
     rows = await connection.fetch(_LOCK_ROOMS, [p for p, _ in pairs], [room for _, room in pairs])
     return {
         row["room"]: _Room(
-            row["pk"], row["epoch"], row["base_offset"], row["archived_offset"], row["seq"]
+            row["pk"],
+            row["epoch"],
+            row["base_offset"],
+            row["base_seq"],
+            row["archived_offset"],
+            row["seq"],
         )
         for row in rows
     }
 
 
 def _accept(
-    events: Sequence[Incoming], rooms: dict[str, _Room], result: BatchResult
+    events: Sequence[Incoming],
+    rooms: dict[str, _Room],
+    result: BatchResult,
+    marks: BatchMarks,
 ) -> list[Accepted]:
-    """Judge each event against its room, whose watermark moves along."""
+    """Judge each event against its room, whose watermark moves along; receipts have none."""
     accepted: list[Accepted] = []
     for event in events:
         entry = event.entry
         room = rooms.get(entry.room)
+        if entry.offset == 0 and entry.event in RECEIPTS:
+            if room is not None:
+                # In stream order: whatever a receipt speaks of has come before it.
+                marks.add_receipt(room.pk, entry, max(room.seq, room.base_seq))
+            continue
         reason = _reason_against(entry, room)
         if room is None or reason is not None:
             result.dead.append(DeadLetter(event, reason or "unknown_room"))
@@ -181,10 +198,13 @@ def _reason_against(entry: Entry, room: _Room | None) -> str | None:
     return None
 
 
-async def _write(connection: asyncpg.Connection, plan: Plan, result: BatchResult) -> None:
+async def _write(
+    connection: asyncpg.Connection, plan: Plan, result: BatchResult, marks: BatchMarks
+) -> None:
     new = await insert_messages(connection, plan.messages, result.dead)
     await count_replies(connection, new)
-    await mark_senders(connection, new)
+    marks.add_senders(new)
+    await marks.write(connection)
     await apply_changes(connection, list(plan.late_changes.values()), result.dead)
     await apply_reactions(connection, list(plan.reactions.values()), result.dead)
     await apply_changes(connection, list(plan.changes.values()), result.dead)

@@ -2,8 +2,8 @@
 
 Pure: events in, rows out, no I/O. Events of one message are folded in their order, so that each
 table sees one statement a batch. The rules are those of the contract: a deleted message is changed
-by nothing any more, an edit counts only above the message's last offset, reactions are a set, a
-publish moves its sender's own read mark.
+by nothing any more, an edit counts only above the message's last offset, reactions are a set. How
+far members have read is `archive_marks`.
 """
 
 from __future__ import annotations
@@ -107,13 +107,6 @@ class ReactionChange:
     added_at: datetime | None = None
     was_removed: bool = False
     incoming: list[Incoming] = field(default_factory=list)
-
-
-class ReadMark(NamedTuple):
-    """How far a sender has read at least: to its own newest message."""
-
-    seq: int
-    at: datetime
 
 
 Changes = dict[tuple[int, int], Change]

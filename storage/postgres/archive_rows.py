@@ -22,7 +22,6 @@ from storage.postgres.archive_plan import (
     MessageRow,
     NewMessage,
     ReactionChange,
-    ReadMark,
     placeholder,
 )
 from storage.postgres.errors import is_content_error
@@ -92,13 +91,6 @@ FROM unnest($1::bigint[], $2::bigint[], $3::text[], $4::text[], $5::timestamptz[
 JOIN messages m ON m.room_pk = v.room_pk AND m.seq = v.seq AND m.deleted_at IS NULL
 ON CONFLICT DO NOTHING
 """
-_MARK_READ: Final = """
-UPDATE members m
-SET read_seq = v.seq, read_at = v.at, delivered_seq = greatest(m.delivered_seq, v.seq)
-FROM unnest($1::bigint[], $2::text[], $3::bigint[], $4::timestamptz[])
-     AS v(room_pk, user_id, seq, at)
-WHERE m.room_pk = v.room_pk AND m.user_id = v.user_id AND m.read_seq < v.seq
-"""
 
 
 async def insert_messages(
@@ -141,22 +133,6 @@ async def count_replies(connection: asyncpg.Connection, rows: Sequence[MessageRo
         await connection.execute(
             _COUNT_REPLIES, [pk for pk, _ in replies], [seq for _, seq in replies],
             list(replies.values()),
-        )  # fmt: skip
-
-
-async def mark_senders(connection: asyncpg.Connection, rows: Sequence[MessageRow]) -> None:
-    """Move each sender's own read mark to its newest message; whoever is no member has none."""
-    marks: dict[tuple[int, str], ReadMark] = {}
-    for row in rows:
-        if row.sender is None:
-            continue
-        known = marks.get((row.room_pk, row.sender))
-        if known is None or known.seq < row.seq:
-            marks[row.room_pk, row.sender] = ReadMark(row.seq, row.created_at)
-    if marks:
-        await connection.execute(
-            _MARK_READ, [pk for pk, _ in marks], [user for _, user in marks],
-            [mark.seq for mark in marks.values()], [mark.at for mark in marks.values()],
         )  # fmt: skip
 
 

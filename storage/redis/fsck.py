@@ -76,10 +76,11 @@ async def _check_presence(
 
 
 async def _check_room(
-    client: RedisClient, keys: RoomKeys, key: str, waiting: list[Entry]
+    client: RedisClient, keys: RoomKeys, key: str, waiting: list[tuple[str, Entry]]
 ) -> list[str]:
     names = ("epoch", "offset", "seq", "archived", "ver")
-    values = cast("list[bytes | None]", await client.execute("HMGET", keys.room, *names))
+    values = cast("list[bytes | None]", await client.execute("HMGET", keys.room, *names, "marks"))
+    marks = values.pop()
     missing = [name for name, value in zip(names, values, strict=True) if value is None]
     if missing:
         return [f"{key}: no {', '.join(missing)} in the room hash"]
@@ -90,16 +91,28 @@ async def _check_room(
     log = await _read_stream(client, keys.log)
     problems += _check_log(key, log, offset=offset, seq=seq, archived=archived)
     wanted = [entry.offset for _id, entry in log if entry.offset > archived]
-    found = [entry.offset for entry in waiting if entry.offset > archived]
+    found = [entry.offset for _id, entry in waiting if entry.offset > archived]
     if wanted != found:
         problems.append(
             f"{key}: unarchived in the log {_brief(wanted)}, in the archive {_brief(found)}"
         )
-    expiry = cast("int", await client.execute("PTTL", keys.room))
-    if archived < offset and expiry != -1:
-        problems.append(f"{key}: may expire in {expiry} ms with unarchived events")
-    if archived == offset and expiry == -1:
-        problems.append(f"{key}: everything is archived, yet the room never expires")
+    receipts = [entry_id for entry_id, entry in waiting if entry.offset == 0]
+    if (receipts[-1] if receipts else None) != (marks.decode() if marks else None):
+        problems.append(f"{key}: marks is {marks!r}, the archive has {len(receipts)} receipts")
+    problems += await _check_expiry(client, keys, key, is_archived=archived == offset and not marks)
+    return problems
+
+
+async def _check_expiry(
+    client: RedisClient, keys: RoomKeys, key: str, *, is_archived: bool
+) -> list[str]:
+    problems = []
+    for name in (keys.room, keys.log, keys.reads):
+        expiry = cast("int", await client.execute("PTTL", name))
+        if not is_archived and expiry >= 0:
+            problems.append(f"{key}: {name} may expire in {expiry} ms before all is archived")
+        if is_archived and expiry == -1:
+            problems.append(f"{key}: everything is archived, yet {name} never expires")
     return problems
 
 
@@ -132,10 +145,10 @@ def _check_log(
     return problems
 
 
-async def _waiting_entries(client: RedisClient, archive: str) -> dict[str, list[Entry]]:
-    waiting: dict[str, list[Entry]] = {}
-    for _id, entry in await _read_stream(client, archive):
-        waiting.setdefault(entry.room, []).append(entry)
+async def _waiting_entries(client: RedisClient, archive: str) -> dict[str, list[tuple[str, Entry]]]:
+    waiting: dict[str, list[tuple[str, Entry]]] = {}
+    for entry_id, entry in await _read_stream(client, archive):
+        waiting.setdefault(entry.room, []).append((entry_id, entry))
     return waiting
 
 

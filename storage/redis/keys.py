@@ -89,6 +89,7 @@ class RoomKeys:
     nodes: str
     presence: str
     reads: str
+    told: str
     floors: str
     sent_prefix: str
     prefix: str
@@ -146,6 +147,7 @@ class Keys:
             nodes=f"{prefix}nodes:{key}",
             presence=f"{prefix}presence:{key}",
             reads=f"{prefix}reads:{key}",
+            told=f"{prefix}told:{key}",
             floors=prefix + "floors",
             sent_prefix=prefix + "sent:",
             prefix=prefix,

@@ -13,6 +13,7 @@ Refusals are values, not exceptions, because every caller does something else ab
 ``lost``    the node's inbox is missing: the node needs a new incarnation
 ``done``    this version has been announced already
 ``raced``   the message was changed after it was read: read it again
+``unknown`` Redis has no mark of the user: bring what PostgreSQL knows
 """
 
 from __future__ import annotations
@@ -83,6 +84,46 @@ class RoomEnd(NamedTuple):
     def last_message_ms(self) -> int | None:
         """When the newest message among the entries was written."""
         return next((e.ms for e in reversed(self.entries) if e.event == "message.created"), None)
+
+
+class Mark(NamedTuple):
+    """How far a user is to have read or got a room's messages; 0 leaves that mark as it is.
+
+    The floors are what PostgreSQL knows of the user's marks, -1 if it was not asked.
+    """
+
+    user: str
+    version: int
+    """The room version at which the user's role was read."""
+    read: int = 0
+    delivered: int = 0
+    read_floor: int = -1
+    delivered_floor: int = -1
+
+
+class Marked(NamedTuple):
+    """A user's marks after a call."""
+
+    read: int
+    delivered: int
+    seq: int
+    """The room's newest message."""
+    is_moved: bool
+    is_told: bool
+    """Whether it was time to tell of a newer read mark."""
+    wait_ms: int
+    """After so long something that was held back may be told; 0: nothing was."""
+
+
+class UnreadInputs(NamedTuple):
+    """What Redis knows for counting unread messages; offset and seq -1: the room is not there."""
+
+    offset: int
+    seq: int
+    lag: list[bytes]
+    """Entries that may not be archived, the first of them, without content."""
+    read_seqs: list[int]
+    """Of the users asked for; -1 where Redis does not know it."""
 
 
 class SeedInputs(NamedTuple):

@@ -122,9 +122,3 @@ class RoomLog:
             if isinstance(reply, Exception):
                 raise reply
         return replies
-
-    async def read_seqs(self, key: str, users: Sequence[str]) -> list[int]:
-        """The users' read seq as far as Redis knows it; -1 where it does not."""
-        keys = self.keys.room(key)
-        reply = await self._client.execute("HMGET", keys.reads, *users)
-        return [int(value) if value is not None else -1 for value in cast("list[Any]", reply)]

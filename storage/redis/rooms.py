@@ -1,4 +1,4 @@
-"""Rooms in Redis: publish, change, announce, broadcast and subscribe.
+"""Rooms in Redis: publish, change, announce, broadcast and subscribe; marks are in `marks`.
 
 Each method is one script, so it is atomic and, unless it raises `StorageUnavailable` with outcome
 ``unknown``, done or not done. Refusals come back as values (see `storage.redis.outcomes`).
@@ -12,6 +12,7 @@ from typing import Any, cast
 from config.limits import LAG_EVENTS_MAX
 from storage.redis.entries import NOBODY
 from storage.redis.keys import INBOX_PREFIX, RoomKeys, inbox_key, rooms_of_key
+from storage.redis.marks import MarkStore
 from storage.redis.outcomes import (
     Appended,
     Draft,
@@ -23,13 +24,12 @@ from storage.redis.outcomes import (
     parse_append,
 )
 from storage.redis.script_loader import pack_evalsha, run_script
-from storage.redis.seeding import SeedStore
 
 CHANGE_LAG_MAX = 200
 """Events that may come between reading a message and changing it; after more it is read again."""
 
 
-class RoomStore(SeedStore):
+class RoomStore(MarkStore):
     """The typed calls; one per process, over the process's command connection."""
 
     def _publish_call(

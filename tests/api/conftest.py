@@ -169,14 +169,17 @@ async def _serve(
     task_status: trio.TaskStatus[str] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     config = server_config(services.settings)
-    async with trio.open_nursery() as serving:
-        addresses: list[str] = await serving.start(
-            partial(
-                hypercorn.trio.serve,
-                create_app(services),
-                config,
-                shutdown_trigger=stop.wait,
-                mode="asgi",
+    async with trio.open_nursery() as background:
+        background.start_soon(services.marker.run)
+        async with trio.open_nursery() as serving:
+            addresses: list[str] = await serving.start(
+                partial(
+                    hypercorn.trio.serve,
+                    create_app(services),
+                    config,
+                    shutdown_trigger=stop.wait,
+                    mode="asgi",
+                )
             )
-        )
-        task_status.started(addresses[0])
+            task_status.started(addresses[0])
+        background.cancel_scope.cancel()

@@ -21,6 +21,7 @@ from broker.counts import Counts
 from broker.domain.access import AccessReader
 from broker.domain.changing import Changer
 from broker.domain.identity import TokenVerifier
+from broker.domain.marking import Marker
 from broker.domain.publishing import Publisher
 from broker.handshake import Handshake
 from broker.node import Node
@@ -199,12 +200,14 @@ async def open_broker(
                 seeder=storage.seeder,
                 publisher=Publisher(storage.store.rooms, access, storage.seeder),
                 changer=Changer(storage.db, storage.store.rooms, access, storage.seeder),
+                marker=Marker(storage.db, storage.store.rooms, access, storage.seeder),
                 metrics=metrics,
                 counts=counts,
                 times=TimeTexts(),
                 start=start,
             )
             await nursery.start(node.run)
+            nursery.start_soon(services.marker.run)
             try:
                 yield LocalBroker(storage, services, BrokerApplication(services))
             except BaseException as error:

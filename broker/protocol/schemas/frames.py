@@ -10,9 +10,8 @@ from typing import Annotated, Any, Final, Literal, NamedTuple
 
 from msgspec import Meta, Struct
 
-from broker.protocol.commands import COMMANDS, RoomCommand
+from broker.protocol.commands import COMMANDS
 from broker.protocol.ids import RoomId, UserId
-from broker.protocol.message_draft import Count
 from broker.protocol.schemas.messages import Message
 from broker.protocol.schemas.values import (
     Epoch,
@@ -110,18 +109,6 @@ class Pong(Struct, kw_only=True):
     time: Time
 
 
-class Read(RoomCommand, tag="read", kw_only=True):
-    """Mark messages as read up to a seq; read implies delivered."""
-
-    seq: Count
-
-
-class Delivered(RoomCommand, tag="delivered", kw_only=True):
-    """Mark messages as delivered up to a seq."""
-
-    seq: Count
-
-
 class CommandRow(NamedTuple):
     """One client frame: what it does, and the result of its reply."""
 
@@ -150,12 +137,8 @@ _RESULTS: Final[MappingProxyType[str, type[Struct]]] = MappingProxyType(
         "ping": Pong,
     }
 )
-PLANNED: Final = MappingProxyType({"read": Read, "delivered": Delivered})
-"""Frames of the contract that no decoder knows yet."""
-
 COMMAND_ROWS: Final[tuple[CommandRow, ...]] = tuple(
-    CommandRow(name, COMMANDS.get(name) or PLANNED[name], result)
-    for name, result in _RESULTS.items()
+    CommandRow(name, COMMANDS[name], result) for name, result in _RESULTS.items()
 )
 
 

@@ -1,5 +1,5 @@
 -- Archived: after a batch has been committed, delete exactly its entries, raise each room's
--- `archived`, trim its log and, where nothing is left to archive, let it expire.
+-- `archived`, trim its log and, where nothing is left to archive (no marks either), let it expire.
 -- KEYS: life, archive
 -- ARGV: life_id, prefix, log_length, ttl_ms, bytes, ids, then that many stream ids, then for each room: R, offset...
 -- RETURNS: number of entries deleted | 'FENCED'
@@ -20,7 +20,7 @@ end
 for i = 7 + ids, #ARGV, 2 do
   local R = ARGV[i]
   local room_key, log_key = prefix .. 'room:' .. R, prefix .. 'log:' .. R
-  local room = redis.call('HMGET', room_key, 'archived', 'offset')
+  local room = redis.call('HMGET', room_key, 'archived', 'offset', 'marks')
   if room[1] then
     local offset = tonumber(room[2])
     local archived = math.max(tonumber(room[1]), math.min(tonumber(ARGV[i + 1]), offset))
@@ -31,7 +31,12 @@ for i = 7 + ids, #ARGV, 2 do
     end
     redis.call('HSET', room_key, 'archived', archived)
     redis.call('XTRIM', log_key, 'MINID', '~', math.max(0, math.min(offset - log_length, archived)) + 1)
-    if archived == offset then
+    local marks = room[3]
+    if marks and #redis.call('XRANGE', KEYS[2], marks, marks) == 0 then
+      redis.call('HDEL', room_key, 'marks')
+      marks = false
+    end
+    if archived == offset and not marks then
       redis.call('PEXPIRE', room_key, ttl_ms)
       redis.call('PEXPIRE', log_key, ttl_ms)
       redis.call('PEXPIRE', prefix .. 'reads:' .. R, ttl_ms)

@@ -30,7 +30,7 @@ end
 local step = tonumber(ARGV[6])
 local keys = {life = KEYS[1], room = KEYS[2], log = KEYS[3], archive = KEYS[4], reads = KEYS[6]}
 local offset, seq, entry = append(keys, room, tonumber(ARGV[11]), ARGV[3], ARGV[2], ARGV[4], '0', step, ARGV[7], ms_text)
-if step == 1 and ARGV[4] ~= '/' then redis.call('HSET', KEYS[6], ARGV[4], string.format('%d', seq)) end
+if step == 1 and ARGV[4] ~= '/' then redis.call('HSET', KEYS[6], ARGV[4], string.format('%d %s', seq, ms_text)) end
 if sent then
   remember_sent(sent, digest, string.format('%s %d %d %s', ARGV[9], seq, offset, ms_text))
 end

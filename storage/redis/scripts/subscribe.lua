@@ -7,6 +7,7 @@
 -- include: life
 -- include: deliver
 -- include: presence
+-- include: lag
 if not life_holds(KEYS[1], ARGV[1]) then return {'FENCED'} end
 local room = redis.call('HMGET', KEYS[2], 'epoch', 'offset', 'seq', 'archived', 'ver', 'deleted')
 if room[1] ~= ARGV[1] then return {'COLD'} end
@@ -25,7 +26,7 @@ if user ~= '/' and set_presence(KEYS[5], KEYS[9], R, user, node, tonumber(ARGV[6
 end
 
 local offset = tonumber(room[2])
-local reason, tail, lag = '', {}, {}
+local reason, tail = '', {}
 if ARGV[8] ~= '' then
   local since = tonumber(ARGV[9])
   if ARGV[8] ~= room[1] then
@@ -56,20 +57,12 @@ if ARGV[8] ~= '' then
     if reason ~= '' then tail = {} end
   end
 end
--- Entries that PostgreSQL may not have counted, without what people wrote: only so many, or every
--- subscribe would cost a whole backlog while the archiver is behind. The reader estimates the rest.
-local lag_from, lag_bytes = tonumber(ARGV[10]) + 1, 0
-while lag_from > 0 and lag_from <= offset and #lag < tonumber(ARGV[17]) and lag_bytes <= tonumber(ARGV[12]) do
-  local to = math.min(offset, lag_from + 49)
-  local chunk = redis.call('XRANGE', KEYS[3], lag_from .. '-0', to .. '-0')
-  for i = 1, #chunk do
-    local entry = chunk[i][2][2]
-    lag_bytes = lag_bytes + #entry
-    local content = string.find(entry, ',"content":', 1, true)
-    lag[#lag + 1] = content and string.sub(entry, 1, content - 1) .. '}' or entry
-  end
-  lag_from = to + 1
+-- Entries that PostgreSQL may not have counted.
+local lag_from = tonumber(ARGV[10])
+local lag = {}
+if lag_from >= 0 then
+  lag = read_lag(KEYS[3], lag_from, offset, tonumber(ARGV[17]), tonumber(ARGV[12]))
 end
 local read_seq = redis.call('HGET', KEYS[6], user)
 return {'OK', room[1], offset, tonumber(room[3]), tonumber(room[4]), redis.call('HLEN', KEYS[5]),
-  reason, tail, lag, tonumber(read_seq or '-1'), tonumber(room[5])}
+  reason, tail, lag, tonumber(read_seq and string.match(read_seq, '^%d+') or '-1'), tonumber(room[5])}

@@ -35,7 +35,7 @@ def frame(**fields) -> str:
 def test_the_commands_of_the_contract_are_there():
     assert set(COMMANDS) == {
         "auth", "refresh", "subscribe", "unsubscribe", "publish", "edit", "delete", "react",
-        "unreact", "history", "typing", "signal", "presence", "ping",
+        "unreact", "read", "delivered", "history", "typing", "signal", "presence", "ping",
     }  # fmt: skip
     for name, struct in COMMANDS.items():
         assert struct.__struct_config__.tag == name

@@ -2,7 +2,8 @@
 
 The model is one room as the design tells it: counters, a log, what waits for the archive, what
 PostgreSQL has. After every step Redis must hold exactly that, keep the invariants of `fsck`, and
-never have given one seq to two messages that both still exist.
+never have given one seq to two messages that both still exist. What a user has read never goes
+back, as long as Redis itself loses nothing.
 """
 
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from storage.redis.outcomes import Appended, Refusal
+from storage.redis.outcomes import Appended, Mark, Marked, Refusal
 from tests.support.script_rooms import R, ScriptRooms, open_rooms
 from tests.support.servers import RedisServer
 
@@ -23,8 +24,8 @@ DIGESTS = [bytes([number]) * 16 for number in range(3)]
 
 # Names weighted by repetition; what the number means is each operation's own.
 NAMES = [
-    *["publish"] * 10, *["announce"] * 2, *["archive"] * 4, "replay", "seed", "expire", "fence",
-    "flush",
+    *["publish"] * 10, *["announce"] * 2, *["mark"] * 4, *["archive"] * 4, "replay", "seed",
+    *["expire"] * 2, "fence", "flush",
 ]  # fmt: skip
 operations = st.lists(
     st.tuples(st.sampled_from(NAMES), st.integers(0, 59)), min_size=15, max_size=40
@@ -32,6 +33,8 @@ operations = st.lists(
 
 
 class Event(NamedTuple):
+    """`offset` 0: a receipt, whose `message` is the user and whose `seq` was marked."""
+
     offset: int
     seq: int
     ver: int
@@ -51,6 +54,10 @@ class Postgres:
     version: int = 0
     messages: dict[int, str] = field(default_factory=dict)
     sent: dict[int, tuple[str, int, int, int]] = field(default_factory=dict)
+    reads: dict[str, int] = field(default_factory=dict)
+
+    def raise_read(self, user: str, seq: int) -> None:
+        self.reads[user] = max(self.reads.get(user, 0), seq)
 
 
 @dataclass
@@ -61,6 +68,8 @@ class Model:
     log: list[Event] = field(default_factory=list)
     waiting: list[Event] = field(default_factory=list)
     sent: dict[int, tuple[str, int, int, int]] = field(default_factory=dict)
+    reads: dict[str, int] = field(default_factory=dict)
+    """How far each user has read, wherever that is kept."""
     pg: Postgres = field(default_factory=Postgres)
     last_ack: dict[str, Any] | None = None
 
@@ -75,9 +84,15 @@ class Model:
         numbers["offset"], numbers["seq"] = outcome.offset, outcome.seq
         if ver:
             numbers["ver"] = ver
+        if message:
+            self.reads["alice"] = outcome.seq
         event = Event(outcome.offset, outcome.seq, ver, numbers["epoch"], message)
         self.log.append(event)
         self.waiting.append(event)
+
+    @property
+    def has_marks(self) -> bool:
+        return any(event.offset == 0 for event in self.waiting)
 
     def unarchived(self) -> list[Event]:
         archived = self.numbers["archived"] if self.numbers else 0
@@ -136,6 +151,28 @@ class Run:
             model.append(outcome, 0, version, "")
             model.pg.version = max(model.pg.version, version)
 
+    async def do_mark(self, number: int) -> None:
+        """Marks from anywhere, also old ones and ones beyond the newest message."""
+        model = self.model
+        await self.ensure_warm()
+        assert model.numbers is not None
+        user = ["alice", "bob"][number % 2]
+        seq = number % (model.numbers["seq"] + 3)
+        wanted = Mark(user, model.numbers["ver"], read=seq)
+        outcome = await self.rooms.rooms.mark(R, wanted)
+        if outcome == Refusal("unknown"):
+            floor = model.pg.reads.get(user, 0)
+            outcome = await self.rooms.rooms.mark(
+                R, wanted._replace(read_floor=floor, delivered_floor=floor)
+            )
+        assert isinstance(outcome, Marked)
+        before = model.reads.get(user, 0)
+        reached = max(before, min(seq, model.numbers["seq"]))
+        assert (outcome.read, outcome.is_moved) == (reached, reached > before)
+        if outcome.is_moved:
+            model.reads[user] = reached
+            model.waiting.append(Event(0, reached, 0, model.numbers["epoch"], user))
+
     async def do_archive(self, number: int) -> None:
         """The archiver's batch: commit, then acknowledge."""
         model, pg = self.model, self.model.pg
@@ -145,10 +182,14 @@ class Run:
         if not batch:
             return
         for event in batch:
+            if event.offset == 0:
+                pg.raise_read(event.message, event.seq)
+                continue
             if event.epoch != pg.epoch and event.offset > pg.base_offset:
                 raise AssertionError(f"{event} would be a dead letter")
             pg.archived, pg.seq = max(pg.archived, event.offset), max(pg.seq, event.seq)
             if event.message:
+                pg.raise_read("alice", event.seq)
                 known = pg.messages.setdefault(event.seq, event.message)
                 assert known == event.message, "one seq for two messages"
         pg.sent |= {
@@ -198,7 +239,8 @@ class Run:
             if await self.rooms.ask("PTTL", name) > 0:
                 await self.rooms.ask("DEL", name)
         numbers = self.model.numbers
-        if numbers is not None and numbers["archived"] == numbers["offset"]:
+        is_archived = numbers is not None and numbers["archived"] == numbers["offset"]
+        if is_archived and not self.model.has_marks:
             self.model.numbers = None
             self.model.log.clear()
 
@@ -210,7 +252,7 @@ class Run:
     async def do_flush(self, _number: int) -> None:
         """Redis loses everything."""
         self.server.flush()
-        self.model = Model(pg=self.model.pg)
+        self.model = Model(pg=self.model.pg, reads=dict(self.model.pg.reads))
         await self.rooms.rooms.refence(self.rooms.keys().partition)
 
     async def ensure_warm(self) -> None:
@@ -238,11 +280,20 @@ class Run:
             "epoch": life, "offset": offset, "seq": seq, "archived": pg.archived,
             "ver": pg.version,
         }  # fmt: skip
+        above = [event.offset for event in model.log if event.offset > pg.archived]
+        if above:
+            # What lies between was lost with an earlier Redis.
+            model.numbers["archived"] = min(above) - 1
         self.note_archived(pg.archived)
 
     async def check(self) -> None:
         model = self.model
         stored = await self.rooms.numbers()
+        assert (stored.pop("marks", None) is not None) == model.has_marks
+        users = sorted(model.reads)
+        marks = await self.rooms.rooms.user_marks(R, users)
+        reads = [max(m.read, model.pg.reads.get(u, 0)) for u, m in zip(users, marks, strict=True)]
+        assert reads == [model.reads[user] for user in users]
         expected = {name: str(value) for name, value in (model.numbers or {}).items()}
         assert stored == expected
         log = [(entry.offset, entry.seq, entry.ver) for entry in await self.rooms.log()]
@@ -254,7 +305,7 @@ class Run:
         assert waiting == [event.offset for event in model.waiting]
         seqs: dict[int, str] = dict(model.pg.messages)
         for event in model.waiting:
-            if event.message:
+            if event.message and event.offset:
                 assert seqs.setdefault(event.seq, event.message) == event.message
         assert await self.rooms.check() == []
 

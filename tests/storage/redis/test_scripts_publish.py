@@ -56,7 +56,10 @@ async def test_publishing_moves_the_senders_own_read_mark(rooms: ScriptRooms):
     await rooms.publish(sender="alice")
     await rooms.publish(sender="bob")
     await rooms.publish(sender=None)
-    assert await rooms.rooms.read_seqs(R, ["alice", "bob", "carol"]) == [1, 2, -1]
+    marks = await rooms.rooms.user_marks(R, ["alice", "bob", "carol"])
+    assert [mark.read for mark in marks] == [1, 2, -1]
+    (entry, *_) = await rooms.log()
+    assert marks[0].read_ms == entry.ms
 
 
 async def test_a_broadcast_is_stored_nowhere(rooms: ScriptRooms):

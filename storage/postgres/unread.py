@@ -1,0 +1,84 @@
+"""Counts unread messages as far as they are archived, for many users and rooms in one statement.
+
+One statement, so that each count belongs to the watermark (`archived_offset`) beside it: whoever
+adds what is not archived must know exactly which events the count holds. Unread is what lies above
+the read mark, is not deleted, not one's own and not of kind `system`. Counting ends at UNREAD_MAX,
+which bounds its cost whatever a room holds. Index: members (room_pk, user_id), messages (room_pk,
+seq).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+if TYPE_CHECKING:
+    from storage.postgres.pool import Database
+
+UNREAD_MAX: Final = 1000
+"""Unread messages are counted exactly up to this."""
+
+# `gone` are the seqs that unarchived events delete, as the text of an array, because an array of
+# arrays cannot be ragged.
+_COUNT: Final = """
+SELECT asked.place, r.archived_offset, r.seq,
+       greatest(m.read_seq, asked.read_seq) AS read_seq, (
+    SELECT count(*) FROM (
+        SELECT FROM messages
+        WHERE room_pk = r.pk AND seq > greatest(m.read_seq, asked.read_seq) AND seq <= asked.until
+          AND deleted_at IS NULL AND sender IS DISTINCT FROM asked.user_id AND kind <> 'system'
+          AND seq <> ALL (asked.gone::bigint[])
+        LIMIT $6
+    ) AS counted) AS unread
+FROM unnest($1::bigint[], $2::text[], $3::bigint[], $4::bigint[], $5::text[])
+     WITH ORDINALITY AS asked(room_pk, user_id, read_seq, until, gone, place)
+JOIN rooms r ON r.pk = asked.room_pk
+JOIN members m ON m.room_pk = asked.room_pk AND m.user_id = asked.user_id
+"""
+STATEMENTS: Final = {"count": _COUNT}
+"""Reads of this module, for the test that looks at their plans."""
+
+SEQ_MAX: Final = 2**63 - 1
+
+
+class UnreadAsked(NamedTuple):
+    """Whose unread messages in which room: those above `read_seq`, if PostgreSQL knows no higher
+    mark, and up to `until`, but for those in `gone`."""
+
+    room_pk: int
+    user: str
+    read_seq: int = -1
+    gone: Collection[int] = ()
+    until: int = SEQ_MAX
+
+
+class ArchivedUnread(NamedTuple):
+    """Unread messages as far as they are archived."""
+
+    archived_offset: int
+    seq: int
+    """The newest message that is archived."""
+    read_seq: int
+    """The higher one of what was asked with and what PostgreSQL knows."""
+    unread: int
+
+
+async def count_archived(db: Database, asked: Sequence[UnreadAsked]) -> list[ArchivedUnread | None]:
+    """The counts, in the order asked; None for who is no member. Raises StorageUnavailable."""
+    found: list[ArchivedUnread | None] = [None] * len(asked)
+    if not asked:
+        return found
+    rows: Any = await db.fetch(
+        _COUNT,
+        [one.room_pk for one in asked],
+        [one.user for one in asked],
+        [one.read_seq for one in asked],
+        [one.until for one in asked],
+        [f"{{{','.join(map(str, one.gone))}}}" for one in asked],
+        UNREAD_MAX,
+    )
+    for row in rows:
+        found[row["place"] - 1] = ArchivedUnread(
+            row["archived_offset"], row["seq"], row["read_seq"], row["unread"]
+        )
+    return found
