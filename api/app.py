@@ -6,17 +6,15 @@ of their resources.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
-from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from quart import Response, g, request
 from quart_trio import QuartTrio
 
 from api.audit import AuditRoutes
 from api.bans import BanRoutes
+from api.exchange import Exchange
 from api.health import HealthRoutes
 from api.me import MeRoutes
 from api.members import MemberRoutes
@@ -28,7 +26,6 @@ from api.pages import add_pages
 from api.presence import PresenceRoutes
 from api.problems import register_problems
 from api.project import ProjectRoutes
-from api.rates import RateState
 from api.reactions import ReactionRoutes
 from api.receipts import ReceiptRoutes
 from api.rooms import RoomRoutes
@@ -72,8 +69,7 @@ def create_app(services: Services) -> QuartTrio:
         app.add_url_rule(route.path, name, view_func=route.handler, methods=[route.method])
     add_pages(app, lambda: describe_api(services))
     register_problems(app)
-    app.before_request(_start_clock)
-    app.after_request(partial(_finish, services))
+    Exchange(services).register(app)
     return app
 
 
@@ -96,23 +92,3 @@ def product_version() -> str:
         return version("parley")
     except PackageNotFoundError:
         return "0"
-
-
-async def _start_clock() -> None:
-    g.started_at = time.perf_counter()
-
-
-async def _finish(services: Services, response: Response) -> Response:
-    """Headers that every answer has, and its place in the metrics."""
-    response.headers["X-Content-Type-Options"] = "nosniff"
-    rate: RateState | None = g.get("rate")
-    if rate is not None:
-        response.headers["RateLimit-Limit"] = str(rate.limit)
-        response.headers["RateLimit-Remaining"] = str(rate.remaining)
-        response.headers["RateLimit-Reset"] = str(rate.reset)
-    route = str(request.url_rule) if request.url_rule is not None else "none"
-    services.metrics.requests.labels(request.method, route, str(response.status_code)).inc()
-    started_at = g.get("started_at")
-    if started_at is not None:
-        services.metrics.request_seconds.observe(time.perf_counter() - started_at)
-    return response

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from quart import Request, g, request
 
+from api.bodies import check_query
 from api.rates import RequestRates
 from broker.domain.access import Actor
 from broker.domain.api_keys import ApiKeys
@@ -67,6 +68,7 @@ class Authenticator:
             project = await self._keys.find_project(key)
             if project is None:
                 raise ProtocolError("unauthenticated", "The API key is not valid.")
+            check_query()
             return Credential(project, None)
         token = _bearer_token(request)
         identity = await self._identity(token)
@@ -76,6 +78,7 @@ class Authenticator:
         if state.retry_after is not None:
             raise ProtocolError("rate_limited", retry_after=state.retry_after)
         await admit_user(self._db, identity, create=self._create_users)
+        check_query()
         return Credential(identity.project, identity)
 
     async def key(self) -> Credential:

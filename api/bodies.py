@@ -6,7 +6,8 @@ what can not be stored (NUL, lone surrogates, numbers without end) is refused wh
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from collections.abc import Collection
+from typing import Any, Final, TypeVar
 
 import msgspec
 from quart import Response, request
@@ -16,9 +17,11 @@ from broker.protocol.commands import PAGE_DEFAULT, PAGE_MAX
 from broker.protocol.errors import ProtocolError
 from broker.protocol.message_draft import has_escaped_nul
 from broker.protocol.refusal import INTEGER_MAX, body_fault
+from broker.protocol.text import has_forbidden
 
 Body = TypeVar("Body")
 
+_decode_fields: Final = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _JSON_TYPES = ("application/json", "text/json")
 
 
@@ -77,6 +80,28 @@ def no_content() -> Response:
     response = Response(b"", status=204)
     response.headers.pop("Content-Type", None)
     return response
+
+
+def check_query() -> None:
+    """Refuse a parameter that is given twice (which one would count?) and one that holds NUL."""
+    if not request.query_string:
+        return
+    for name, values in request.args.lists():
+        if len(values) > 1:
+            raise ProtocolError("bad_request", f"`{name}` is given more than once.", name)
+        if has_forbidden(values[0]):
+            raise ProtocolError("bad_request", "NUL is not allowed.", name)
+
+
+def refuse_fixed(data: bytes, fields: Collection[str]) -> None:
+    """Refuse a change of what can not be changed. What is no object is left to `parse_body`."""
+    try:
+        given = _decode_fields(data)
+    except (msgspec.DecodeError, RecursionError, ValueError):
+        return
+    found = next((name for name in given if name in fields), None)
+    if found is not None:
+        raise ProtocolError("bad_request", f"`{found}` can not be changed.", found)
 
 
 def query_number(name: str, *, low: int = 0, high: int = INTEGER_MAX) -> int | None:

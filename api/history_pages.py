@@ -25,6 +25,9 @@ from storage.postgres.message_filters import MessageFilter
 from storage.postgres.messages import SEQ_MAX
 
 _BOUNDS: Final = ("before", "after", "around")
+GZIP_TAG: Final = "-gzip"
+"""What the ETag of a compressed page has more than that of the plain one."""
+
 _KEPT: Final = ("user_id", "deleted", "sender", "kind", "from", "to")
 """What the links to the neighbouring pages repeat."""
 
@@ -128,9 +131,15 @@ def numbered_body(query: PageQuery, page: Page) -> bytes:
 
 def conditional(body: bytes) -> Response:
     """200 with the body and its ETag, or 304 if the client has these very bytes."""
-    tag = '"' + hashlib.blake2b(body, digest_size=16).hexdigest() + '"'
-    known = [text.strip() for text in request.headers.get("If-None-Match", "").split(",")]
-    if "*" in known or any(text.removeprefix("W/") == tag for text in known):
+    digest = hashlib.blake2b(body, digest_size=16).hexdigest()
+    tag = f'"{digest}"'
+    known = [
+        text.strip().removeprefix("W/")
+        for text in request.headers.get("If-None-Match", "").split(",")
+    ]
+    held = next((name for name in (tag, f'"{digest}{GZIP_TAG}"') if name in known), None)
+    if held is not None or "*" in known:
+        tag = held or tag
         response = Response(b"", status=304)
         response.headers.pop("Content-Type", None)
         response.headers["Cache-Control"] = "private, no-cache"

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 
 from quart import Response
 
-from api.bodies import json_response, parse_body, read_body
+from api.bodies import json_response, parse_body, read_body, refuse_fixed
 from api.documents.users import UserDocument
 from api.openapi.operations import TOKEN, describe
 from api.routes import Route
 from api.services import Services
+from api.users import FIXED_USER_FIELDS
 from broker.domain.user_changes import UserPatch, parse_user_patch
 from broker.domain.users import get_user
 
@@ -41,7 +42,9 @@ class MeRoutes:
         """Change one's display name, email, avatar or metadata (token); the rest takes a key."""
         services = self._services
         identity = await services.auth.token()
-        patch = parse_body(await read_body(), UserPatch)
+        data = await read_body()
+        refuse_fixed(data, FIXED_USER_FIELDS)
+        patch = parse_body(data, UserPatch)
         fields = parse_user_patch(patch, own=True)
         await services.user_changes.update(
             identity.project, identity.user, fields, by=identity.user

@@ -6,6 +6,7 @@ A change is answered once it holds.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 from urllib.parse import quote
 
 from quart import Response
@@ -20,6 +21,7 @@ from api.bodies import (
     parse_body,
     read_body,
     read_optional_body,
+    refuse_fixed,
 )
 from api.documents.members import MemberDocument, MemberListDocument, MembersDocument
 from api.documents.queries import ActingQuery, ListQuery
@@ -31,6 +33,8 @@ from broker.domain.members import MemberPatch, MembersBody, parse_change, parse_
 from broker.domain.roles import Action
 from broker.protocol.errors import ProtocolError
 from storage.postgres.members import fetch_members, list_members
+
+_FIXED: Final = frozenset({"user", "joined_at", "display_name", "avatar_url"})
 
 
 class MemberRoutes:
@@ -106,6 +110,7 @@ class MemberRoutes:
         services = self._services
         credential = await services.auth.credential()
         data = await read_body()
+        refuse_fixed(data, _FIXED)
         patch = parse_body(data, MemberPatch)
         parse_change(patch)
         actor = await services.auth.actor(credential, acting_user(data))

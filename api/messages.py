@@ -7,11 +7,12 @@ and by its id in `/v1/messages/{id}`, where a room that one may not know of make
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 import msgspec
 from quart import Response, request
 
-from api.bodies import acting_user, json_response, no_content, read_body
+from api.bodies import acting_user, json_response, no_content, read_body, refuse_fixed
 from api.documents.history import (
     HistoryDocument,
     HistoryQuery,
@@ -40,6 +41,12 @@ from broker.protocol.message_changes import MessageEdit, parse_message_edit
 from broker.protocol.message_draft import MessageDraft, check_draft, parse_message_draft
 from storage.postgres.message_filters import MessageFilter
 from storage.redis.keys import room_key
+
+_FIXED: Final = frozenset(MessageDocument.__struct_fields__) - {
+    "content",
+    "metadata",
+    "attachments",
+}
 
 
 class MessageRoutes:
@@ -180,6 +187,7 @@ class MessageRoutes:
         auth = self._services.auth
         credential = await auth.credential()
         data = await read_body()
+        refuse_fixed(data, _FIXED)
         edit = parse_message_edit(data)
         return await auth.actor(credential, acting_user(data)), edit
 

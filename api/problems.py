@@ -13,7 +13,7 @@ from http import HTTPStatus
 
 import msgspec
 import structlog
-from quart import Response, request
+from quart import Response, g, request
 from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException
 
@@ -44,6 +44,9 @@ def problem(
 ) -> Response:
     """The problem as a response."""
     body = _body(status, code, detail, field, retry_after)
+    if status >= 500:
+        # What an operator is asked about; other refusals say nothing that differs between two.
+        body["request_id"] = g.get("request_id")
     response = Response(msgspec.json.encode(body), status=status, content_type=PROBLEM_TYPE)
     if status in (429, 503):
         seconds = 1 if retry_after is None else max(1, math.ceil(retry_after))

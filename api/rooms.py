@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 from urllib.parse import quote
 
 from quart import Response, request
@@ -15,6 +16,7 @@ from api.bodies import (
     no_content,
     parse_body,
     read_body,
+    refuse_fixed,
 )
 from api.documents.queries import ActingQuery
 from api.documents.rooms import RoomDocument, RoomListDocument, RoomListQuery
@@ -28,6 +30,12 @@ from broker.domain.rooms import RoomBody
 from broker.protocol.errors import ProtocolError
 
 _KINDS = ("direct", "group", "public")
+_FIXED: Final = frozenset(
+    {
+        "id", "kind", "created_by", "created_at", "updated_at", "deleted_at", "last_message_at",
+        "member_count", "members", "seq",
+    }
+)  # fmt: skip
 
 
 class RoomRoutes:
@@ -124,6 +132,7 @@ class RoomRoutes:
         services = self._services
         credential = await services.auth.credential()
         data = await read_body()
+        refuse_fixed(data, _FIXED)
         fields = parse_room_patch(parse_body(data, RoomPatch))
         actor = await services.auth.actor(credential, acting_user(data))
         access = await services.access.read(actor.project, room, actor.user)

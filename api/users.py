@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 from urllib.parse import quote
 
 from quart import Response, request
@@ -15,6 +16,7 @@ from api.bodies import (
     parse_body,
     read_body,
     read_optional_body,
+    refuse_fixed,
 )
 from api.documents.users import (
     NamedUsersDocument,
@@ -41,6 +43,9 @@ from broker.protocol.errors import ProtocolError
 from broker.protocol.events import iso_time
 from config.durations import parse_duration
 from storage.postgres.user_changes import fetch_names, list_users
+
+FIXED_USER_FIELDS: Final = frozenset({"id", "created_at", "updated_at", "last_seen_at"})
+"""What nobody changes of a user."""
 
 
 class UserRoutes:
@@ -107,7 +112,9 @@ class UserRoutes:
         """Change a user (key). `status: banned` ends its connections and refuses its tokens."""
         services = self._services
         credential = await services.auth.key()
-        fields = parse_user_patch(parse_body(await read_body(), UserPatch), own=False)
+        data = await read_body()
+        refuse_fixed(data, FIXED_USER_FIELDS)
+        fields = parse_user_patch(parse_body(data, UserPatch), own=False)
         await services.user_changes.update(credential.project, user, fields, by=None)
         return json_response(await users.get_user(services.db, credential.project, user))
 

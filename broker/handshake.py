@@ -18,6 +18,7 @@ from typing import Final
 from urllib.parse import parse_qs, urlsplit
 
 from broker.health import HttpAnswer, health_answer, text_answer
+from config.origins import is_listed
 
 CONNECT_PATH: Final = "/v1/connect"
 SUBPROTOCOL: Final = "parley.v1"
@@ -125,20 +126,10 @@ def is_origin_allowed(origin: str, host: str, allowed_origins: tuple[str, ...]) 
     Without a list, pages of the same host name may, whatever their port, and all names of the
     own machine are one. In a list, `*` allows all and `https://*.example.org` every subdomain.
     """
-    origin = origin.lower().rstrip("/")
     if not allowed_origins:
-        page, own = _host_name(origin), _host_name(f"//{host.lower()}")
+        page, own = _host_name(origin.lower().rstrip("/")), _host_name(f"//{host.lower()}")
         return page is not None and (page == own or {page, own} <= _LOOPBACK)
-    return any(_fits(origin, allowed) for allowed in allowed_origins)
-
-
-def _fits(origin: str, allowed: str) -> bool:
-    if allowed == "*":
-        return True
-    scheme, star, domain = allowed.partition("://*.")
-    if not star:
-        return origin == allowed
-    return origin.startswith(f"{scheme}://") and origin.endswith(f".{domain}")
+    return is_listed(origin, allowed_origins)
 
 
 def _host_name(url: str) -> str | None:

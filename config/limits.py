@@ -243,6 +243,10 @@ API_RESPONSE_TIMEOUT: Final = 60.0
 API_KEEP_ALIVE: Final = 75.0
 # Head of a request: paths and queries are short, a token has up to TOKEN_BYTES_MAX.
 API_HEAD_BYTES_MAX: Final = 32 * 1024
+# JSON that is compressed: less fits into one packet anyway; compressing more holds up every other
+# request of the process for longer than a few milliseconds.
+API_GZIP_BYTES_MIN: Final = 1400
+API_GZIP_BYTES_MAX: Final = 512 * 1024
 # A cursor page over REST ends early beyond this; only pages of the largest messages do.
 API_PAGE_BYTES_MAX: Final = 4 * 1024 * 1024
 # Buckets of rate-limited users that are kept; the one unused for longest goes first.

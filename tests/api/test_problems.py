@@ -20,13 +20,14 @@ def check(answer, status: int, code: str) -> None:
     assert answer.status == status, answer
     assert answer.headers["content-type"] == "application/problem+json"
     problem = answer.json()
-    assert problem.keys() == PROBLEM_FIELDS
+    assert problem.keys() - {"request_id"} == PROBLEM_FIELDS
+    assert ("request_id" in problem) == (status >= 500)
     assert (problem["status"], problem["code"]) == (status, code)
     assert problem["detail"].endswith((".", "?"))
 
 
 async def test_an_unknown_path(api):
-    for path in ("/", "/v1", "/v1/nothing", "/v1/project/", "/v1/users/a/b"):
+    for path in ("/v1", "/v1/", "/v1/nothing", "/v1/project/", "/v1/users/a/b"):
         check(await api.send("GET", path), 404, "not_found")
 
 
@@ -85,6 +86,7 @@ async def test_a_bug_says_nothing_about_itself(api):
     body = await answer.get_data()
     assert b"secret" not in body
     assert b'"internal"' in body
+    assert answer.headers["X-Request-Id"].encode() in body
 
 
 async def test_every_answer_has_its_place_in_the_metrics(api):

@@ -7,6 +7,7 @@ nobody could rely on it.
 from __future__ import annotations
 
 import copy
+import gzip
 import json
 import re
 from collections.abc import Callable, Iterator
@@ -59,9 +60,9 @@ class Contract:
             assert answer.headers.get("content-type") == media, where
             faults = [
                 f"{'/'.join(map(str, fault.instance_path))}: {fault.message}"
-                for fault in self._faults(said["schema"], json.loads(answer.body))
+                for fault in self._faults(said["schema"], json.loads(_plain(answer)))
             ]
-            assert faults == [], where
+            assert faults == [], (faults, where)
         sent = set(answer.headers) & {"etag", "location", "retry-after", "www-authenticate"} | (
             set(answer.headers) & _RATES
         )
@@ -95,6 +96,11 @@ def _strict(schema: Any) -> Any:
     if schema.get("type") == "object" and "properties" in schema:
         made.setdefault("additionalProperties", False)
     return made
+
+
+def _plain(answer: Response) -> bytes:
+    is_packed = answer.headers.get("content-encoding") == "gzip"
+    return gzip.decompress(answer.body) if is_packed else answer.body
 
 
 @cache

@@ -1,0 +1,107 @@
+"""What happens around every request and answer, whatever the operation.
+
+A request id (`X-Request-Id`: the caller's if it is sane, else a new one) goes into the answer and
+into every line of the log; OPTIONS is answered; then come the headers that every answer has, CORS,
+compression of large JSON, and the metrics. This is on the way of every request: keep it lean.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from typing import Final
+from zlib import compressobj
+
+import structlog
+from quart import Response, g, request
+from quart.globals import request_ctx
+from quart_trio import QuartTrio
+from uuid_utils import uuid7
+
+from api.cors import Cors
+from api.history_pages import GZIP_TAG
+from api.rates import RateState
+from api.services import Services
+from config.limits import API_GZIP_BYTES_MAX, API_GZIP_BYTES_MIN
+
+_REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._:\-]{1,128}").fullmatch
+_GZIP_LEVEL: Final = 1
+_GZIP_WINDOW: Final = 31
+"""The largest window, in gzip's format."""
+
+
+class Exchange:
+    """The frame around the operations of one application."""
+
+    def __init__(self, services: Services) -> None:
+        self._metrics = services.metrics
+        self._cors = Cors(services.settings.allowed_origins)
+
+    def register(self, app: QuartTrio) -> None:
+        """Stand before and after every request."""
+        app.before_request(self.begin)
+        app.after_request(self.finish)
+
+    async def begin(self) -> Response | None:
+        """Name the request; answer OPTIONS."""
+        g.started_at = time.perf_counter()
+        sent = request.headers.get("X-Request-Id")
+        g.request_id = sent if sent is not None and _REQUEST_ID(sent) else uuid7().hex
+        structlog.contextvars.bind_contextvars(request_id=g.request_id)
+        if request.method == "OPTIONS" and request.routing_exception is None:
+            return self._options()
+        return None
+
+    async def finish(self, response: Response) -> Response:
+        """Headers that every answer has, and its place in the metrics."""
+        headers = response.headers
+        headers["X-Content-Type-Options"] = "nosniff"
+        headers["X-Request-Id"] = g.request_id
+        rate: RateState | None = g.get("rate")
+        if rate is not None:
+            headers["RateLimit-Limit"] = str(rate.limit)
+            headers["RateLimit-Remaining"] = str(rate.remaining)
+            headers["RateLimit-Reset"] = str(rate.reset)
+        self._cors.mark(response, request.headers.get("Origin"))
+        await _compress(response)
+        route = str(request.url_rule) if request.url_rule is not None else "none"
+        self._metrics.requests.labels(request.method, route, str(response.status_code)).inc()
+        self._metrics.request_seconds.observe(time.perf_counter() - g.started_at)
+        return response
+
+    def _options(self) -> Response:
+        """Which methods the path takes, also as the answer to a preflight."""
+        adapter = request_ctx.url_adapter
+        methods = set() if adapter is None else set(adapter.allowed_methods())
+        response = Response(b"", status=204)
+        response.headers.pop("Content-Type", None)
+        response.headers["Allow"] = ", ".join(sorted(methods))
+        origin = request.headers.get("Origin")
+        is_preflight = "Access-Control-Request-Method" in request.headers
+        if is_preflight and self._cors.mark(response, origin):
+            self._cors.allow(response, methods)
+        return response
+
+
+async def _compress(response: Response) -> None:
+    """Compress JSON that is worth it, for clients that take it.
+
+    Of a page of fifty messages it takes 0.2 ms and leaves a fifth of the bytes; the page itself
+    takes some 4 ms. A strong ETag is of the very bytes, so the compressed ones have their own.
+    """
+    length = response.content_length or 0
+    if (
+        not API_GZIP_BYTES_MIN <= length <= API_GZIP_BYTES_MAX
+        or response.mimetype != "application/json"
+    ):
+        return
+    response.vary.add("Accept-Encoding")
+    if not request.accept_encodings.quality("gzip"):
+        return
+    packer = compressobj(_GZIP_LEVEL, wbits=_GZIP_WINDOW)
+    body = await response.get_data(as_text=False)
+    response.set_data(packer.compress(body) + packer.flush())
+    response.headers["Content-Encoding"] = "gzip"
+    tag = response.headers.get("ETag")
+    if tag is not None:
+        response.headers["ETag"] = f'{tag[:-1]}{GZIP_TAG}"'
