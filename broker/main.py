@@ -120,13 +120,17 @@ async def _serve(
 async def _leave(node: Node, settings: Settings) -> None:
     within = settings.drain_seconds * limits.DRAIN_RECONNECT_SHARE
     linger = min(within + settings.presence_grace, limits.DRAIN_LINGER_MAX)
+    log = structlog.get_logger("broker")
     try:
         with trio.move_on_after(limits.CLOSE_TIMEOUT):
             await node.live.last_seen.write_all()
+    except StorageUnavailable as error:
+        log.info("last_seen_at is not written", reason=str(error))
+    try:
         await node.upkeep.flush()
         await node.drain(linger)
     except StorageUnavailable as error:
-        structlog.get_logger("broker").info("left without saying so", reason=str(error))
+        log.info("left without saying so", reason=str(error))
 
 
 def connections_max() -> int:

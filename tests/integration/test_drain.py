@@ -10,6 +10,7 @@ import trio
 from tests.integration.conftest import Start
 from tests.support.client import ChatClient, ChatError, ConnectionEnded
 from tests.support.deployment import Deployment
+from tests.support.servers import PostgresServer
 from tests.support.tokens import make_token
 from tests.support.waiting import wait_until
 
@@ -211,6 +212,26 @@ async def test_while_it_drains_nobody_is_let_in(start: Start) -> None:
             assert refused.value.code == "unavailable"
         assert await alice.wait_ended() == 1012
     assert await system.brokers[0].wait_ended() == 0
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+async def test_while_postgresql_is_away(
+    start_private: Start, private_postgres: PostgresServer
+) -> None:
+    """B8: what can not be written about its users keeps nobody from finding their presence."""
+    system = await start_private(brokers=1, archiver=False, DRAIN_SECONDS="2")
+    await system.create_room("room", "alice")
+    async with system.connect("alice") as alice:
+        await alice.subscribe("room")
+        private_postgres.stop()
+        system.brokers[0].terminate()
+        assert await alice.wait_ended(deadline=15) == 1012
+    assert await system.brokers[0].wait_ended() == 0
+    assert "left without saying so" not in system.brokers[0].output()
+    assert system.redis.command("KEYS", "parley:inbox:*") == []
+    assert system.redis.command("ZCARD", "parley:leases") == 1
+    private_postgres.start()
 
 
 async def test_a_second_signal_ends_it_at_once(start: Start) -> None:
