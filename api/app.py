@@ -15,6 +15,7 @@ from quart_trio import QuartTrio
 from api.audit import AuditRoutes
 from api.bans import BanRoutes
 from api.exchange import Exchange
+from api.favorites import FavoriteRoutes
 from api.health import HealthRoutes
 from api.me import MeRoutes
 from api.members import MemberRoutes
@@ -49,6 +50,7 @@ _RESOURCES: tuple[Callable[[Services], Resource], ...] = (
     CopyRoutes,
     ReactionRoutes,
     PresenceRoutes,
+    FavoriteRoutes,
     SearchRoutes,
     ReceiptRoutes,
     HealthRoutes,

@@ -15,15 +15,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
-from broker.domain.history import PageQuery, UnarchivedReader, load_page
-from broker.domain.message_rows import CREATED, MessageRows, reactions_in
 from broker.domain.rooms import overlay_room
+from broker.domain.scattered import EndReader, Wanted, load_scattered
 from broker.domain.unread import InputsReader, Reader, count_unread
 from storage.postgres import room_lists as rows
-from storage.postgres.message_json import ArchivedMessage, Asked, read_some
-from storage.postgres.messages import ReactionsAsked
 from storage.postgres.pool import Database
 from storage.postgres.room_lists import ActiveRoom, RoomDetails
 from storage.postgres.unread import UNREAD_MAX
@@ -35,10 +32,8 @@ LIVE_ROOMS_MAX: Final = 200
 _COUNTED_AT_ONCE: Final = 50
 
 
-class EndReader(UnarchivedReader, InputsReader, Protocol):
+class ListReader(EndReader, InputsReader, Protocol):
     """What is needed of `RoomStore`."""
-
-    async def newest(self, keys: Sequence[str]) -> list[RoomEnd | None]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,13 +55,9 @@ class _Row:
     active_ms: int
     end: RoomEnd | None
 
-    @property
-    def entries(self) -> list[Any]:
-        return [] if self.end is None else self.end.entries
-
 
 async def list_user_rooms(
-    db: Database, store: EndReader, project: str, user: str, *, skip: int, limit: int
+    db: Database, store: ListReader, project: str, user: str, *, skip: int, limit: int
 ) -> RoomPage:
     """The user's rooms behind the `skip` most recently active ones. Raises StorageUnavailable.
 
@@ -84,7 +75,14 @@ async def list_user_rooms(
     newest = sorted(found[: len(top)], key=lambda row: (row.active_ms, row.pk), reverse=True)
     chosen = [*newest[skip : skip + limit], *found[len(top) :]]
     details = await rows.read_details(db, user, [row.pk for row in chosen])
-    messages = await _last_messages(db, store, chosen, viewer=user)
+    wanted = [Wanted(row.key, row.pk, None, row.end) for row in chosen]
+    messages = dict(
+        zip(
+            (row.pk for row in chosen),
+            await load_scattered(db, store, wanted, viewer=user),
+            strict=True,
+        )
+    )
     shown = [row for row in chosen if row.pk in details]
     unread = await _count(db, store, user, [*shown])
     items = [_item(row, details[row.pk], messages.get(row.pk), unread.get(row.pk)) for row in shown]
@@ -92,7 +90,7 @@ async def list_user_rooms(
     return RoomPage(items, total, counted)
 
 
-async def _with_ends(store: EndReader, project: str, found: Sequence[ActiveRoom]) -> list[_Row]:
+async def _with_ends(store: ListReader, project: str, found: Sequence[ActiveRoom]) -> list[_Row]:
     keys = [room_key(project, room.id) for room in found]
     ends = await store.newest(keys)
     made = []
@@ -104,52 +102,6 @@ async def _with_ends(store: EndReader, project: str, found: Sequence[ActiveRoom]
 
 def _ms(time: datetime) -> int:
     return round(time.timestamp() * 1000)
-
-
-async def _last_messages(
-    db: Database, store: EndReader, chosen: Sequence[_Row], *, viewer: str
-) -> dict[int, bytes]:
-    """By room: its newest message, if it has one."""
-    questions = [reactions_in(row.entries) for row in chosen]
-    archived = await read_some(
-        db,
-        [
-            Asked(row.pk, None, list(zip(q.seqs, q.reactions, q.users, strict=True)))
-            for row, q in zip(chosen, questions, strict=True)
-        ],
-        viewer=viewer,
-    )
-    found: dict[int, bytes] = {}
-    for row, question, one in zip(chosen, questions, archived, strict=True):
-        if one is None:
-            continue
-        body = _merge_last(row, question, one, viewer)
-        if body is None:
-            page = await load_page(
-                db, store, row.key, room_pk=row.pk, query=PageQuery(limit=1), viewer=viewer
-            )
-            body = next(iter(page.bodies), None)
-        if body:
-            found[row.pk] = body
-    return found
-
-
-def _merge_last(
-    row: _Row, question: ReactionsAsked, archived: ArchivedMessage, viewer: str
-) -> bytes | None:
-    """The newest message, empty if there is none; None if the entries do not tell."""
-    live = [entry for entry in row.entries if entry.offset > archived.archived_offset]
-    created = next((entry for entry in reversed(live) if entry.event == CREATED), None)
-    # Entries may be missing before those that are there; whatever concerns a message is behind it.
-    if created is None and live and live[0].offset > archived.archived_offset + 1:
-        return None
-    messages = MessageRows(viewer=viewer, reveal=False)
-    if created is not None:
-        messages.add_created(created)
-    elif archived.seq is not None:
-        messages.add_archived([archived.seq], [archived.body], frozenset(question.seqs))
-    messages.apply(live, question, archived.present)
-    return next(iter(messages.bodies()), b"")
 
 
 def _item(
@@ -169,7 +121,7 @@ def _item(
 
 async def _unread_total(
     db: Database,
-    store: EndReader,
+    store: ListReader,
     user: str,
     newest: Sequence[_Row],
     known: Mapping[int, tuple[int, int]],
@@ -185,7 +137,7 @@ async def _unread_total(
 
 
 async def _count(
-    db: Database, store: EndReader, user: str, chosen: Sequence[_Row]
+    db: Database, store: ListReader, user: str, chosen: Sequence[_Row]
 ) -> dict[int, tuple[int, int]]:
     """(read_seq, unread) by room."""
     readers = [Reader(row.key, row.pk, user) for row in chosen]

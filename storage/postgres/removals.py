@@ -14,6 +14,7 @@ from typing import Any, Final, NamedTuple
 from msgspec.json import encode
 
 from storage.postgres.audit import audit
+from storage.postgres.favorites import FORGET as FORGET_FAVORITES
 from storage.postgres.members import announce_members, end_membership
 from storage.postgres.pool import Database
 from storage.postgres.user_changes import announce_user
@@ -78,6 +79,7 @@ async def begin_removal(
         if await connection.fetchval(_BEGIN, project, user, messages) is None:
             return False
         await connection.execute(_FORGET_BLOCKS, project, user)
+        await connection.execute(FORGET_FAVORITES, project, user)
         detail = encode({"messages": messages}).decode()
         await audit(connection, project, by, "user.deleted", f"user:{user}", detail)
         await announce_user(connection, project, user)

@@ -123,6 +123,9 @@ READ: Final = Right("read", "R+++++R +M+F ++F", "++++++F +++F +++", "R+++ +M+ ++
 PUBLISH: Final = Right(
     "publish, type, signal", "RF+++FR +M+F F+F", "MF+++FF +M+F M+M", "R+FF +M+ F+F"
 )
+FAVOR: Final = Right(
+    "mark for oneself", "R+++++R BM+F ++F", "++++++F B++F +++", "R+++ BM+ ++F", "RB"
+)
 REACT: Final = Right("react", "R++++FR BM+F ++F", "M++++FF BM+F ++M", "R+FF BM+ ++F", "RB")
 EDIT_OWN: Final = Right(
     "edit one's own message", "RF+++FR +M+F F+F", "MF+++FF +M+F M+M", "R+FF +M+ F+F"
@@ -159,7 +162,7 @@ UNSUBSCRIBE: Final = Right(
     "unsubscribe", "+++++++ .... +++", "+++++++ .... +++", "++++ ... +++", "+."
 )
 RIGHTS: Final = (
-    READ, PUBLISH, REACT, EDIT_OWN, EDIT_OTHERS, DELETE_OWN, DELETE_OTHERS, JOIN, LEAVE,
+    READ, PUBLISH, FAVOR, REACT, EDIT_OWN, EDIT_OTHERS, DELETE_OWN, DELETE_OTHERS, JOIN, LEAVE,
     REMOVE_ONESELF, MANAGE, MUTE, HAND_OVER, TOUCH_OWNER, MUTE_OWNER, EDIT_ROOM, DELETE_ROOM,
     SHARE, UNSUBSCRIBE,
 )  # fmt: skip
@@ -258,6 +261,8 @@ OPERATIONS: Final = (
     Operation("GET", f"{_OTHERS}/reactions", READ),
     Operation("PUT", f"{_OTHERS}/reactions/up", REACT, (204,)),
     Operation("DELETE", f"{_OTHERS}/reactions/up", REACT, (204,)),
+    Operation("PUT", f"{_OTHERS}/favorite", FAVOR, (204,)),
+    Operation("DELETE", f"{_OTHERS}/favorite", FAVOR, (204,)),
     Operation("POST", f"{_OTHERS}/forward", READ, (201,), {"room": "{home}"}),
     Operation("GET", "/v1/messages/{other_id}", READ, by_id=True),
     Operation(
@@ -334,6 +339,7 @@ ELSEWHERE: Final = (
     Elsewhere("DELETE", f"{_USER}/tokens", "F++NF", (204,)),
     Elsewhere("GET", f"{_USER}/rooms", "F++NF"),
     Elsewhere("GET", "/v1/me/rooms", "+UUU+"),
+    Elsewhere("GET", "/v1/me/favorites", "+UUU+"),
     Elsewhere("GET", "/v1/me", "+UUU+"),
     Elsewhere("PATCH", "/v1/me", "+UUU+", body={"metadata": {}}),
     Elsewhere("GET", "/v1/me/blocks", "+UUU+"),

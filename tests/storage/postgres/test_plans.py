@@ -11,6 +11,7 @@ from storage.postgres import (
     audit,
     bans,
     blocks,
+    favorites,
     members,
     message_details,
     message_json,
@@ -45,6 +46,11 @@ FROM generate_series(1, 300) r, generate_series(1, 100) n;
 INSERT INTO reactions (room_pk, seq, reaction, user_id, created_at)
 SELECT r, n, 'yes', 'user' || u, now()
 FROM generate_series(1, 300) r, generate_series(1, 100, 10) n, generate_series(1, 5) u;
+INSERT INTO room_counts (project, user_id, rooms)
+SELECT 'p' || n % 5, 'other' || n, n FROM generate_series(1, 3000) n;
+INSERT INTO favorites (room_pk, seq, user_id, project)
+SELECT r, n, 'user' || u, 'p1'
+FROM generate_series(1, 300) r, generate_series(1, 100, 10) n, generate_series(1, 5) u;
 INSERT INTO bans (room_pk, user_id)
 SELECT pk, 'user' || n FROM rooms, generate_series(21, 22) n;
 INSERT INTO departures (room_pk, user_id)
@@ -73,6 +79,9 @@ NEVER_SCANNED = (
     "bans",
     "blocks",
     "departures",
+    "favorites",
+    "message_counts",
+    "room_counts",
     "audit",
     "user_announcements",
 )
@@ -83,6 +92,7 @@ MODULES = (
     audit,
     bans,
     blocks,
+    favorites,
     members,
     message_details,
     message_json,
@@ -147,6 +157,8 @@ STATEMENTS = {
         )
         for number in range(search.PARTITIONS)
     },
+    "favorites list": (favorites.STATEMENTS["list"], ("p1", "user6", ["room6"], 0, 50)),
+    "favorites among": (favorites.STATEMENTS["among"], (7, 5, ["user6", "user1"])),
     "message_json some": (
         message_json.STATEMENTS["some"],
         ([7, 8], [5, None], [10, 11], "user1", [7], [5], ["yes"], ["user1"]),
