@@ -21,8 +21,16 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from storage.postgres.archive_audit import audit_rows, keep_audit
+from storage.postgres.archive_counts import RoomEdge, keep_counts
 from storage.postgres.archive_marks import RECEIPTS, BatchMarks
-from storage.postgres.archive_plan import Accepted, DeadLetter, Incoming, Plan, plan_batch
+from storage.postgres.archive_plan import (
+    Accepted,
+    DeadLetter,
+    Incoming,
+    MessageRow,
+    Plan,
+    plan_batch,
+)
 from storage.postgres.archive_rows import (
     apply_changes,
     apply_reactions,
@@ -61,11 +69,14 @@ WITH moved AS (
     FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::timestamptz[])
          AS v(pk, archived_offset, seq, last_message_at)
     WHERE r.pk = v.pk
-    RETURNING r.pk, r.active_at, r.active_at = v.last_message_at AS is_followed
+    RETURNING r.pk, r.seq, r.counted_seq, r.active_at,
+              r.active_at = v.last_message_at AS is_followed
+), followed AS (
+    UPDATE members m SET active_at = moved.active_at
+    FROM moved
+    WHERE moved.is_followed AND m.room_pk = moved.pk AND m.active_at < moved.active_at
 )
-UPDATE members m SET active_at = moved.active_at
-FROM moved
-WHERE moved.is_followed AND m.room_pk = moved.pk AND m.active_at < moved.active_at
+SELECT pk, seq, counted_seq FROM moved
 """
 ACTIVITY_SPREAD_SECONDS: Final = 10.0
 """How far `members.active_at` may lag behind the room's activity. Longer means fewer writes for
@@ -123,9 +134,9 @@ async def write_batch(connection: asyncpg.Connection, events: Sequence[Incoming]
     accepted = _accept(events, rooms, result, marks)
     plan = plan_batch(accepted)
     result.dead.extend(plan.dead)
-    await _write(connection, plan, result, marks)
+    new = await _write(connection, plan, result, marks)
     await keep_audit(connection, audit_rows(accepted))
-    await _move_rooms(connection, rooms, plan)
+    await keep_counts(connection, new, await _move_rooms(connection, rooms, plan))
     await _keep_dead(connection, result.dead)
     result.rooms = [(key, room.archived_offset) for key, room in rooms.items()]
     return result
@@ -200,7 +211,8 @@ def _reason_against(entry: Entry, room: _Room | None) -> str | None:
 
 async def _write(
     connection: asyncpg.Connection, plan: Plan, result: BatchResult, marks: BatchMarks
-) -> None:
+) -> list[MessageRow]:
+    """Write what the plan says; the messages that are new."""
     new = await insert_messages(connection, plan.messages, result.dead)
     await count_replies(connection, new)
     marks.add_senders(new)
@@ -208,19 +220,24 @@ async def _write(
     await apply_changes(connection, list(plan.late_changes.values()), result.dead)
     await apply_reactions(connection, list(plan.reactions.values()), result.dead)
     await apply_changes(connection, list(plan.changes.values()), result.dead)
+    return new
 
 
-async def _move_rooms(connection: asyncpg.Connection, rooms: dict[str, _Room], plan: Plan) -> None:
+async def _move_rooms(
+    connection: asyncpg.Connection, rooms: dict[str, _Room], plan: Plan
+) -> dict[int, RoomEdge]:
     moved = [room for room in rooms.values() if room.is_moved]
-    if moved:
-        await connection.execute(
-            _MOVE_ROOMS,
-            [room.pk for room in moved],
-            [room.archived_offset for room in moved],
-            [room.seq for room in moved],
-            [plan.last_message_at.get(room.pk) for room in moved],
-            ACTIVITY_SPREAD_SECONDS,
-        )
+    if not moved:
+        return {}
+    rows = await connection.fetch(
+        _MOVE_ROOMS,
+        [room.pk for room in moved],
+        [room.archived_offset for room in moved],
+        [room.seq for room in moved],
+        [plan.last_message_at.get(room.pk) for room in moved],
+        ACTIVITY_SPREAD_SECONDS,
+    )
+    return {row["pk"]: RoomEdge(row["seq"], row["counted_seq"]) for row in rows}
 
 
 async def _keep_dead(connection: asyncpg.Connection, dead: Sequence[DeadLetter]) -> None:

@@ -30,6 +30,8 @@ _PARTS: Final = {
     ),
     "replies": ("reply_to = $a", 1),
 }
+PLACES: Final = {part: count for part, (_text, count) in _PARTS.items()}
+"""How many arguments each part of a shape takes."""
 SHAPES: Final = (
     "",
     *(

@@ -22,14 +22,15 @@ from typing import Any, Final
 from storage.postgres.message_filters import NO_FILTER, SHAPES, MessageFilter, conditions
 from storage.postgres.message_json import MESSAGE_FIELDS
 from storage.postgres.message_json import REACTION_USERS as REACTION_USERS
+from storage.postgres.message_numbers import COUNTED_PAGE, COUNTED_TOTAL, counted_parts
 from storage.postgres.pool import Database
 
 SEQ_MAX: Final = 2**63 - 1
 
 _PAGE: Final = """
 WITH room AS (
-    SELECT pk, id, project, archived_offset, seq FROM rooms WHERE pk = $1
-), page AS MATERIALIZED (
+    SELECT pk, id, project, archived_offset, seq, counted_seq FROM rooms WHERE pk = $1
+), {{parts}}page AS MATERIALIZED (
     {{page}}
 ), kinds AS (
     SELECT seq, reaction, count(*) AS count, bool_or(user_id = $2) AS mine,
@@ -92,9 +93,8 @@ _AROUND: Final = """
     UNION ALL
     (SELECT * FROM messages WHERE room_pk = $1{{filter}} AND seq >= $9 ORDER BY seq LIMIT $11)
 """
-# $11 are the offsets of unarchived messages: those above the watermark of this very snapshot come
-# before the archived ones, so that many fewer archived ones are skipped. The inner select finds
-# the newest seq of the page in the index alone.
+# Where nothing is counted (`message_numbers`, whose arguments these are): for replies. The inner
+# select finds the newest seq of the page in the index alone.
 _SKIP: Final = """
     SELECT * FROM messages
     WHERE room_pk = $1{{filter}} AND seq <= (
@@ -113,9 +113,14 @@ _SCATTERED: Final = "seq = ANY($9::bigint[])"
 
 
 def _statement(
-    page: str, total: str = _NO_COUNT, filtered: str = "", among: str = _NEIGHBOURS
+    page: str,
+    total: str = _NO_COUNT,
+    filtered: str = "",
+    among: str = _NEIGHBOURS,
+    parts: str = "",
 ) -> str:
     whole = _PAGE.replace("{{page}}", page.strip()).replace("{{total}}", total)
+    whole = whole.replace("{{parts}}", parts)
     return whole.replace("{{among}}", among).replace("{{filter}}", filtered)
 
 
@@ -124,8 +129,17 @@ _FILTERED: Final = {
     "before": (_BEFORE, _NO_COUNT, 2),
     "after": (_AFTER, _NO_COUNT, 2),
     "around": (_AROUND, _NO_COUNT, 3),
-    "skip": (_SKIP, _COUNT, 3),
 }
+
+
+def _skip_statement(shape: str) -> str:
+    filtered = conditions(shape, 12)
+    parts = counted_parts(shape, 12)
+    if parts is None:
+        return _statement(_SKIP, _COUNT, filtered)
+    return _statement(COUNTED_PAGE, COUNTED_TOTAL, filtered, parts=parts)
+
+
 STATEMENTS: Final = {
     "seq": _statement(_SEQ),
     "id": _statement(_ID),
@@ -135,6 +149,7 @@ STATEMENTS: Final = {
         for name, (page, total, count) in _FILTERED.items()
         for shape in SHAPES
     },
+    **{f"skip {shape}".rstrip(): _skip_statement(shape) for shape in SHAPES},
 }
 """By selection and shape of the filter; public for the test that looks at their plans."""
 

@@ -65,7 +65,10 @@ SELECT r.pk, m.role, m.read_seq, convert_to(row_to_json(body)::text, 'UTF8') AS 
        convert_to(shown.members, 'UTF8') AS members
 FROM unnest($2::bigint[]) AS asked(pk)
 JOIN rooms r ON r.pk = asked.pk AND r.deleted_at IS NULL
-JOIN members m ON m.room_pk = r.pk AND m.user_id = $1
+-- Looked up room by room (a limit is never taken apart), not among all rooms of the user.
+CROSS JOIN LATERAL (
+    SELECT role, read_seq FROM members WHERE room_pk = r.pk AND user_id = $1 LIMIT 1
+) AS m
 {{object}}
 CROSS JOIN LATERAL (
     SELECT '[' || string_agg(row_to_json(one)::text, ',' ORDER BY first.user_id) || ']' AS members

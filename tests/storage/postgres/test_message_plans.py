@@ -86,8 +86,10 @@ def common() -> tuple[Any, ...]:
 
 def literal(value: object) -> str:
     """An argument as SQL: a statement that is planned for any value gets it only when it runs."""
+    if value is None:
+        return "NULL"
     if isinstance(value, list):
-        return "'{}'"
+        return "'{" + ",".join("NULL" if part is None else str(part) for part in value) + "}'"
     return str(value) if isinstance(value, bool | int) else f"'{value}'"
 
 

@@ -48,6 +48,8 @@ SELECT r, n, 'yes', 'user' || u, now()
 FROM generate_series(1, 300) r, generate_series(1, 100, 10) n, generate_series(1, 5) u;
 INSERT INTO room_counts (project, user_id, rooms)
 SELECT 'p' || n % 5, 'other' || n, n FROM generate_series(1, 3000) n;
+INSERT INTO message_counts (room_pk, sender, kind, block, messages)
+SELECT r, 'user' || n % 7, '', n, 1 FROM generate_series(1, 300) r, generate_series(1, 10) n;
 INSERT INTO favorites (room_pk, seq, user_id, project)
 SELECT r, n, 'user' || u, 'p1'
 FROM generate_series(1, 300) r, generate_series(1, 100, 10) n, generate_series(1, 5) u;
