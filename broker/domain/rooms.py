@@ -179,11 +179,11 @@ async def list_rooms(
     total, found = await rows.list_rooms(
         db, project, kind=kind, external_id=external_id, skip=skip, limit=limit
     )
-    rooms: list[bytes] = []
-    for room, archived in found:
-        tail = await store.unarchived(room_key(project, room))
-        rooms.append(archived if tail is None else overlay_room(archived, tail))
-    return total, rooms
+    ends = await store.newest([room_key(project, room) for room, _ in found])
+    return total, [
+        archived if end is None else overlay_room(archived, end)
+        for (_, archived), end in zip(found, ends, strict=True)
+    ]
 
 
 def overlay_room(archived: bytes, tail: UnarchivedTail) -> bytes:
