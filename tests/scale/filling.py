@@ -84,7 +84,7 @@ def statements(sizes: Sizes) -> list[str]:
         FROM rooms r, generate_series(1, {sizes.messages}, 10) n WHERE r.id = '{BIG}'""",
         f"""
         INSERT INTO favorites (room_pk, seq, user_id, project)
-        SELECT r.pk, n, 'user' || n % 10, 'default'
+        SELECT r.pk, n, 'user' || n % 1000, 'default'
         FROM rooms r, generate_series(1, {sizes.messages}, 10) n WHERE r.id = '{BIG}'""",
         f"""
         INSERT INTO favorites (room_pk, seq, user_id, project)
