@@ -23,6 +23,7 @@ from api.documents.users import (
     RemovalQuery,
     TokenDocument,
     UserDocument,
+    UserExportDocument,
     UserListDocument,
     UserListQuery,
 )
@@ -38,6 +39,7 @@ from broker.domain.user_changes import (
     parse_user_patch,
     revoke_user_tokens,
 )
+from broker.domain.user_export import open_export
 from broker.domain.users import TokenBody, UserBody
 from broker.protocol.errors import ProtocolError
 from broker.protocol.events import iso_time
@@ -66,6 +68,7 @@ class UserRoutes:
             Route("DELETE", "/v1/users/<user>", self.delete_user),
             Route("POST", "/v1/users/<user>/token", self.issue_token),
             Route("DELETE", "/v1/users/<user>/tokens", self.revoke_tokens),
+            Route("GET", "/v1/users/<user>/export", self.export_user),
         )
 
     @describe(KEY, {201: UserDocument}, body=UserBody, codes=("conflict",), location=True)
@@ -164,6 +167,20 @@ class UserRoutes:
         services = self._services
         await revoke_user_tokens(services.db, services.announcer, credential.project, user)
         return no_content()
+
+    @document_response(UserExportDocument)
+    async def export_user(self, user: str) -> Response:
+        """Everything that is stored of a user (key), as one JSON document, streamed."""
+        credential = await self._services.auth.key()
+        pieces = await open_export(self._services.db, credential.project, user)
+        if pieces is None:
+            raise ProtocolError("not_found", "There is no such user.")
+        response = Response(pieces, content_type="application/json")
+        # As long as it takes; a client that does not read is the server's to notice.
+        response.timeout = None
+        response.headers["Cache-Control"] = "no-store"
+        response.headers["Content-Disposition"] = 'attachment; filename="export.json"'
+        return response
 
 
 def _seconds(body: TokenBody) -> float:

@@ -82,6 +82,9 @@ class Metrics:
         )
         self.archive_backlog = gauge("archive_backlog", "Events not archived yet.", "partition")
         self.dead_letters = counter("dead_letters", "Events that PostgreSQL refused for good.")
+        self.expired_messages = counter(
+            "expired_messages", "Messages removed because of their room's retention_days."
+        )
         self.announcements = counter("announcements", "Late announcements made.", "outcome")
 
     def _add_api(self) -> None:

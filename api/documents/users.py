@@ -48,6 +48,19 @@ class NamedUsersDocument(Struct, kw_only=True):
     items: list[NamedUserDocument]
 
 
+class UserExportDocument(Struct, kw_only=True):
+    """Everything of a user; each list is as long as it is."""
+
+    user: dict[str, Any]
+    memberships: list[dict[str, Any]]
+    blocks: list[dict[str, Any]]
+    audit: list[dict[str, Any]]
+    messages: list[dict[str, Any]]
+    reactions: list[dict[str, Any]]
+    bans: list[dict[str, Any]]
+    departures: list[dict[str, Any]]
+
+
 class TokenDocument(Struct, kw_only=True):
     """A user's token and when it expires."""
 

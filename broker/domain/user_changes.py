@@ -23,6 +23,7 @@ from storage.errors import StorageRefused
 from storage.postgres import removals
 from storage.postgres import user_changes as rows
 from storage.postgres.pool import Database
+from storage.postgres.removals import Removal
 
 NAMES_MAX: Final = 100
 _OWN: Final = ("display_name", "email", "avatar_url", "metadata")
@@ -37,6 +38,13 @@ class Announcing(Protocol):
 
     async def drain_user(self, project: str, user: str) -> None:
         """Tell the nodes about the user if something is to be told; StorageUnavailable."""
+
+
+class RemovingMessages(Protocol):
+    """What is needed of `MessageRemover`."""
+
+    async def remove(self, removal: Removal) -> bool:
+        """Do what can be done now about the messages; whether that was all."""
 
 
 class UserPatch(msgspec.Struct, kw_only=True):
@@ -103,7 +111,7 @@ class UserChanges:
         await self._announcer.drain_user(project, user)
 
     async def delete(self, project: str, user: str, messages: str) -> None:
-        """Delete the user; `messages` is `keep`, `delete` or `erase`.
+        """Delete the user; `messages` is `keep`, `delete` or `erase`, done by the archiver.
 
         Raises ProtocolError (`not_found`: there is none, or nothing is left to do about it) and
         StorageUnavailable (repeat, or leave the rest to the archiver).
@@ -117,7 +125,7 @@ class UserChanges:
         await self._announcer.drain_user(project, user)
         await self.leave_rooms(project, user)
         if left == "keep":
-            await removals.end_removal(self._db, project, user)
+            await removals.end_removal(self._db, Removal(project, user, left))
 
     async def leave_rooms(self, project: str, user: str) -> None:
         """End every membership of a deleted user and announce it. Raises StorageUnavailable."""
@@ -125,16 +133,19 @@ class UserChanges:
             for room in rooms:
                 await self._announcer.drain_room(project, room)
 
-    async def finish_removals(self, older_than: float, limit: int) -> int:
+    async def finish_removals(
+        self, older_than: float, limit: int, messages: RemovingMessages | None = None
+    ) -> int:
         """Do what others left undone, `older_than` seconds after the deletion; how many users.
 
-        Raises StorageUnavailable.
+        `messages` removes the users' messages; without it that is left to do. Raises
+        StorageUnavailable.
         """
         due = await removals.due_removals(self._db, older_than, limit)
         for removal in due:
             await self.leave_rooms(removal.project, removal.user)
-            if removal.messages == "keep":
-                await removals.end_removal(self._db, removal.project, removal.user)
+            if removal.messages == "keep" or (messages and await messages.remove(removal)):
+                await removals.end_removal(self._db, removal)
         return len(due)
 
 

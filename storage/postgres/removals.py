@@ -30,6 +30,12 @@ SET deleted_at = now(), updated_at = now(), removal = $3, tokens_revoked_at = no
 WHERE project = $1 AND id = $2 AND deleted_at IS NULL
 RETURNING id
 """
+# Later wishes go further than earlier ones, never back.
+_GO_FURTHER: Final = """
+UPDATE users SET removal = CASE removal WHEN 'erase' THEN removal ELSE $3 END
+WHERE project = $1 AND id = $2 AND deleted_at IS NOT NULL AND $3 <> 'keep'
+RETURNING id
+"""
 _LEFT: Final = "SELECT removal FROM users WHERE project = $1 AND id = $2"
 _DUE: Final = """
 SELECT project, id, removal FROM users
@@ -52,7 +58,9 @@ WHERE room_pk = $1 AND user_id = (
     ORDER BY role <> 'admin', joined_at, user_id LIMIT 1)
 RETURNING user_id
 """
-_END: Final = "UPDATE users SET removal = NULL WHERE project = $1 AND id = $2"
+_END: Final = """
+UPDATE users SET removal = NULL WHERE project = $1 AND id = $2 AND removal = $3
+"""
 STATEMENTS: Final = {
     "left": _LEFT,
     "due": _DUE,
@@ -73,15 +81,21 @@ class Removal(NamedTuple):
 async def begin_removal(
     db: Database, project: str, user: str, messages: str, *, by: str | None
 ) -> bool:
-    """Delete the user as far as that is done at once; False if there is none (any more)."""
+    """Delete the user as far as that is done at once; False if there is none (any more).
+
+    Of a deleted user the messages may still be deleted or erased.
+    """
 
     async def work(connection: Any) -> bool:
-        if await connection.fetchval(_BEGIN, project, user, messages) is None:
+        is_new = await connection.fetchval(_BEGIN, project, user, messages) is not None
+        if not is_new and await connection.fetchval(_GO_FURTHER, project, user, messages) is None:
             return False
-        await connection.execute(_FORGET_BLOCKS, project, user)
-        await connection.execute(FORGET_FAVORITES, project, user)
         detail = encode({"messages": messages}).decode()
         await audit(connection, project, by, "user.deleted", f"user:{user}", detail)
+        if not is_new:
+            return True
+        await connection.execute(_FORGET_BLOCKS, project, user)
+        await connection.execute(FORGET_FAVORITES, project, user)
         await announce_user(connection, project, user)
         return True
 
@@ -130,6 +144,6 @@ async def leave_rooms(db: Database, project: str, user: str) -> list[str] | None
     return done
 
 
-async def end_removal(db: Database, project: str, user: str) -> None:
-    """Nothing is left to do."""
-    await db.execute(_END, project, user)
+async def end_removal(db: Database, removal: Removal) -> None:
+    """Nothing of this is left to do; a wish that goes further stays."""
+    await db.execute(_END, *removal)

@@ -151,6 +151,17 @@ class ArchiveStore:
         """Verify the partition's life on the present connection and learn it."""
         await self._lives.verify(self._client, [partition])
 
+    async def oldest_ms(self) -> int | None:
+        """When the oldest entry that waits was appended, by the clock of Redis; None: none does."""
+        oldest: list[int] = []
+        for partition in range(self._keys.partitions):
+            key = self._keys.archive(partition)
+            reply = cast(
+                "list[Any]", await self._client.execute("XRANGE", key, "-", "+", "COUNT", 1)
+            )
+            oldest += [int(entry_id.partition(b"-")[0]) for entry_id, _fields in reply]
+        return min(oldest, default=None)
+
     async def backlog(self, partition: int) -> int:
         """Entries that wait."""
         return cast("int", await self._client.execute("XLEN", self._keys.archive(partition)))

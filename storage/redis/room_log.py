@@ -1,4 +1,4 @@
-"""Reading a room's log and numbering, without changing anything."""
+"""Reading a room's log and numbering, and forgetting what is archived."""
 
 from __future__ import annotations
 
@@ -122,3 +122,11 @@ class RoomLog:
             if isinstance(reply, Exception):
                 raise reply
         return replies
+
+    async def cut_log(self, key: str, offset: int) -> None:
+        """Forget the log up to an offset that is archived; who resumes from before it reloads.
+
+        The log is the room's past only: what is not archived lies above. Idempotent.
+        """
+        log = self.keys.room(key).log
+        await self._client.execute("XTRIM", log, "MINID", "=", f"{offset + 1}-0")

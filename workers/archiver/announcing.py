@@ -1,7 +1,4 @@
-"""Announces what whoever made the change has not: it died, or Redis was away at that moment.
-
-Likewise ends the memberships of deleted users that a process has left.
-"""
+"""Announces what whoever made the change has not: it died, or Redis was away at that moment."""
 
 from __future__ import annotations
 
@@ -11,32 +8,24 @@ import structlog
 import trio
 
 from broker.domain.announcing import Announcer
-from broker.domain.user_changes import UserChanges
 from config.metrics import Metrics
 from storage.errors import StorageRefused, StorageUnavailable
 
 # Whoever commits a change announces it within milliseconds; after a second it will not any more.
 LATE_AFTER: Final = 1.0
 ANNOUNCE_INTERVAL: Final = 0.5
-# A process that deletes a user needs longer for many rooms; to work beside it does no harm.
-REMOVAL_LATE_AFTER: Final = 10.0
-REMOVALS_MAX: Final = 5
 # In one turn, and the pause after a full one.
 ANNOUNCEMENTS_MAX: Final = 200
 FULL_TURN_INTERVAL: Final = 0.05
 
 
-async def announce_late(
-    announcer: Announcer, metrics: Metrics, users: UserChanges | None = None
-) -> None:
+async def announce_late(announcer: Announcer, metrics: Metrics) -> None:
     """Announce changes that are older than a second, until cancelled; outlives any outage."""
     log = structlog.get_logger("archiver")
     while True:
         found = 0
         try:
             found = await announcer.drain_due(LATE_AFTER, ANNOUNCEMENTS_MAX)
-            if users is not None:
-                await users.finish_removals(REMOVAL_LATE_AFTER, REMOVALS_MAX)
         except (StorageUnavailable, StorageRefused) as error:
             metrics.announcements.labels("failed").inc()
             log.warning("announcements wait", backend=error.backend, reason=error.reason)

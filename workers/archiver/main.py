@@ -1,6 +1,7 @@
 """Composition root of `parley archiver`: settings in, a running archiver out.
 
-Tasks, from the outermost: Redis, metrics, announcements, the waiting for entries, the archiver.
+Tasks, from the outermost: Redis, metrics, the waiting for entries, announcements, removals of
+users, retention, the archiver.
 SIGTERM and SIGINT stop the archiver, which finishes the batches in hand within DRAIN_SECONDS; then
 everything else is cancelled. Servers that are away at the start are waited for.
 """
@@ -14,7 +15,10 @@ from typing import Final, TypeVar
 import structlog
 import trio
 
+from broker.domain.access import AccessReader
 from broker.domain.announcing import Announcer
+from broker.domain.changing import Changer
+from broker.domain.message_removals import MessageRemover
 from broker.domain.seeding import Seeder
 from broker.domain.user_changes import UserChanges
 from config.metrics import Metrics, serve_metrics
@@ -25,14 +29,16 @@ from storage.postgres.pool import Database, open_database
 from storage.redis.store import RedisStore, open_store, require_deployment
 from workers.archiver.announcing import announce_late
 from workers.archiver.archiver import FLUSHES_MAX, Archiver, ArchiverOptions
+from workers.archiver.removing import finish_removals
+from workers.archiver.retention import Retention
 from workers.archiver.waiting import watch_archive
 
 T = TypeVar("T")
 
 # A batch of ten thousand large events takes seconds where a query of the API may not.
 STATEMENT_TIMEOUT: Final = 15.0
-# Beside the flushes, one for announcements.
-POOL_SIZE: Final = FLUSHES_MAX + 1
+# Beside the flushes, one each for announcements, removals of users and retention.
+POOL_SIZE: Final = FLUSHES_MAX + 3
 START_DELAY: Final = 0.5
 
 
@@ -69,9 +75,16 @@ async def serve_archiver(settings: Settings, *, ready: Callable[[str], None]) ->
                 watch_archive, archiver, store.archive, settings.redis_url,
                 settings.archive_interval,
             )  # fmt: skip
-            announcer = Announcer(database, store.rooms, Seeder(database, store.rooms))
-            users = UserChanges(database, announcer)
-            nursery.start_soon(announce_late, announcer, metrics, users)
+            seeder = Seeder(database, store.rooms)
+            announcer = Announcer(database, store.rooms, seeder)
+            nursery.start_soon(announce_late, announcer, metrics)
+            changer = Changer(database, store.rooms, AccessReader(database), seeder)
+            nursery.start_soon(
+                finish_removals,
+                UserChanges(database, announcer),
+                MessageRemover(database, store.rooms, store.archive, changer),
+            )
+            nursery.start_soon(Retention(database, store.rooms, metrics).run)
             nursery.start_soon(archiver.watch_backlog)
             ready(f"{settings.room_partitions} partitions")
             await archiver.run()
