@@ -168,7 +168,7 @@ class UserRoutes:
         await revoke_user_tokens(services.db, services.announcer, credential.project, user)
         return no_content()
 
-    @document_response(UserExportDocument)
+    @describe(KEY, {200: UserExportDocument}, codes=("not_found",))
     async def export_user(self, user: str) -> Response:
         """Everything that is stored of a user (key), as one JSON document, streamed."""
         credential = await self._services.auth.key()

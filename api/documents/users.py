@@ -54,6 +54,7 @@ class UserExportDocument(Struct, kw_only=True):
     user: dict[str, Any]
     memberships: list[dict[str, Any]]
     blocks: list[dict[str, Any]]
+    favorites: list[dict[str, Any]]
     audit: list[dict[str, Any]]
     messages: list[dict[str, Any]]
     reactions: list[dict[str, Any]]

@@ -237,6 +237,18 @@ FIELDS: Final[MappingProxyType[str, dict[str, Any]]] = MappingProxyType(
         "rooms": _says(
             "Capabilities by room: `join`, `publish`, `moderate`.", {"lobby": ["join", "publish"]}
         ),
+        # --- the export of a user ---
+        "UserExportDocument.user": _says(
+            "The profile, with `tokens_revoked_at`, `deleted_at`.", {}
+        ),
+        "memberships": _says("Rooms it is in, with role and read marks.", []),
+        "blocks": _says("Whose direct messages it does not want.", []),
+        "favorites": _says("Messages it has marked for itself.", []),
+        "audit": _says("What was done to it, and what it did.", []),
+        "UserExportDocument.messages": _says("What it wrote, deleted ones too.", []),
+        "UserExportDocument.reactions": _says("Its reactions, an object a message.", []),
+        "bans": _says("Rooms that it is kept out of.", []),
+        "departures": _says("Rooms that it has left.", []),
         # --- problems, health ---
         "type": _says("Always about:blank.", "about:blank"),
         "title": _says("The status's phrase.", "Not Found"),

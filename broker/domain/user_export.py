@@ -19,7 +19,12 @@ from storage.postgres.pool import Database
 ROWS_AT_ONCE: Final = 100
 """The largest messages are some 100 KiB each."""
 ROOMS_AT_ONCE: Final = 500
-_OF_USER: Final[tuple[tuple[str, Any], ...]] = (("memberships", 0), ("blocks", ""), ("audit", 0))
+_OF_USER: Final[tuple[tuple[str, Any], ...]] = (
+    ("memberships", 0),
+    ("blocks", ""),
+    ("favorites", 0),
+    ("audit", 0),
+)
 _OF_ROOMS: Final = ("messages", "reactions")
 
 

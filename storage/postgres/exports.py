@@ -52,6 +52,16 @@ ORDER BY b.blocked LIMIT $4
 """,
     created="b.created_at",
 )
+_FAVORITES: Final = with_times(
+    """
+SELECT f.id AS place, convert_to(row_to_json(body)::text, 'UTF8') AS body
+FROM favorites f JOIN rooms r ON r.pk = f.room_pk
+CROSS JOIN LATERAL (SELECT r.id AS room, f.seq, {{created}} AS created_at) AS body
+WHERE f.project = $1 AND f.user_id = $2 AND f.id > $3
+ORDER BY f.id LIMIT $4
+""",
+    created="f.created_at",
+)
 _AUDIT: Final = with_times(
     """
 SELECT a.id AS place, convert_to(row_to_json(body)::text, 'UTF8') AS body
@@ -113,6 +123,7 @@ STATEMENTS: Final = {
     "user": _USER,
     "memberships": _MEMBERSHIPS,
     "blocks": _BLOCKS,
+    "favorites": _FAVORITES,
     "audit": _AUDIT,
     "rooms": _ROOMS_TIMED,
     "messages": _MESSAGES,
@@ -148,7 +159,7 @@ async def export_user(db: Database, project: str, user: str) -> bytes | None:
 async def export_of_user(
     db: Database, section: str, project: str, user: str, place: Any, limit: int
 ) -> Part:
-    """Part of `memberships`, `blocks` or `audit`; a shorter one than `limit` is the last."""
+    """Part of one of the sections by user; a shorter one than `limit` is the last."""
     return _part(await db.fetch(STATEMENTS[section], project, user, place, limit), place)
 
 

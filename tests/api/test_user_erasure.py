@@ -227,6 +227,10 @@ async def test_the_export_holds_everything_of_a_user_and_nothing_of_others(api):
     await write_everything(api)
     ann, ben = api.as_user("ann"), api.as_user("ben")
     await ann.ok("PUT", "/v1/me/blocks/ben")
+    await api.services.db.execute(
+        "INSERT INTO favorites (room_pk, seq, user_id, project) "
+        "SELECT pk, 5, 'ann', 'default' FROM rooms WHERE id = 'r'"
+    )
     for reaction in ("no", "yes"):
         await ann.ok("PUT", f"/v1/rooms/r/messages/5/reactions/{reaction}")
     for number in range(250):
@@ -252,6 +256,7 @@ async def test_the_export_holds_everything_of_a_user_and_nothing_of_others(api):
     assert (reactions["room"], reactions["seq"]) == ("r", 5)
     assert [r["reaction"] for r in reactions["reactions"]] == ["no", "yes"]
     assert [b["user"] for b in found["blocks"]] == ["ben"]
+    assert [(f["room"], f["seq"]) for f in found["favorites"]] == [("r", 5)]
     assert [b["room"] for b in found["bans"]] == ["t"]
     assert [d["room"] for d in found["departures"]] == ["t"]
     assert [a["action"] for a in found["audit"]] == ["user.created", "tokens.revoked"]
@@ -267,4 +272,5 @@ async def test_the_export_holds_everything_of_a_user_and_nothing_of_others(api):
     await api.ok("DELETE", "/v1/users/ann")
     left = await api.ok("GET", "/v1/users/ann/export")
     assert left["user"]["email"] is None
+    assert (left["blocks"], left["favorites"], left["memberships"]) == ([], [], [])
     assert len(left["messages"]) == 254

@@ -172,6 +172,7 @@ STATEMENTS = {
     "exports user": (exports.STATEMENTS["user"], ("p1", "user6")),
     "exports memberships": (exports.STATEMENTS["memberships"], ("p1", "user6", 0, 50)),
     "exports blocks": (exports.STATEMENTS["blocks"], ("p1", "user6", "", 50)),
+    "exports favorites": (exports.STATEMENTS["favorites"], ("p1", "user6", 0, 50)),
     "exports audit": (exports.STATEMENTS["audit"], ("p1", "user6", 0, 50)),
     "exports rooms": (exports.STATEMENTS["rooms"], ("p1", "user6", 0, 50)),
     "exports messages": (exports.STATEMENTS["messages"], (7, "user6", 0, 50, "room7")),
