@@ -8,7 +8,6 @@ import pytest
 import trio
 
 from config.metrics import Metrics
-from storage.postgres.access import read_unread
 from storage.postgres.retention import lock_retention
 from tests.support.servers import fetch
 from workers.archiver import retention
@@ -136,9 +135,9 @@ async def test_unread_counts_what_is_there(api):
     await fill(api, "r", retention_days=1)
     await age(api, "r", 4, 2)
     await retention_of(api).remove_all()
-    room_pk = await api.services.db.fetchval("SELECT pk FROM rooms")
-    row = await read_unread(api.services.db, room_pk, "ben", 0)
-    assert row["unread"] == 2
+    listed = await api.as_user("ben").ok("GET", "/v1/me/rooms")
+    assert [(room["id"], room["unread"]) for room in listed["items"]] == [("r", 2)]
+    assert listed["items"][0]["last_message"]["seq"] == 6
 
 
 @pytest.mark.parametrize("days", [0, -1, 1.5, "7"])

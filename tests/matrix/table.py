@@ -337,6 +337,7 @@ ELSEWHERE: Final = (
     Elsewhere("DELETE", _USER, "F++NF", (204,), changes=True),
     Elsewhere("POST", f"{_USER}/token", "F++NF", body={}),
     Elsewhere("DELETE", f"{_USER}/tokens", "F++NF", (204,)),
+    Elsewhere("GET", f"{_USER}/export", "F++NF"),
     Elsewhere("GET", f"{_USER}/rooms", "F++NF"),
     Elsewhere("GET", "/v1/me/rooms", "+UUU+"),
     Elsewhere("GET", "/v1/me/favorites", "+UUU+"),
