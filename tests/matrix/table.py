@@ -155,6 +155,8 @@ EDIT_ROOM: Final = Right(
 DELETE_ROOM: Final = Right(
     "delete the room", "RFFF+FR +MFF FFF", "MFFF+FF +MFF MMM", "RFFF +MF FFF"
 )
+MARK: Final = Right("mark as read", "R+++++R BM+F MMM", "M+++++F BM+F MMM", "R+++ BM+ MMM", "RB")
+RECEIPTS: Final = Right("see receipts", "R+++++R +M+F MMM", "M+++++F +M+F MMM", "R+++ +M+ MMM")
 SHARE: Final = Right(
     "see a member's presence", "N+++++N +N+N NNN", "N+++++N +N+N NNN", "N+++ +N+ NNN", "NN"
 )
@@ -164,7 +166,7 @@ UNSUBSCRIBE: Final = Right(
 RIGHTS: Final = (
     READ, PUBLISH, FAVOR, REACT, EDIT_OWN, EDIT_OTHERS, DELETE_OWN, DELETE_OTHERS, JOIN, LEAVE,
     REMOVE_ONESELF, MANAGE, MUTE, HAND_OVER, TOUCH_OWNER, MUTE_OWNER, EDIT_ROOM, DELETE_ROOM,
-    SHARE, UNSUBSCRIBE,
+    MARK, RECEIPTS, SHARE, UNSUBSCRIBE,
 )  # fmt: skip
 
 
@@ -219,6 +221,8 @@ COMMANDS: Final = (
     Command("delete", DELETE_OTHERS, {"seq": "{other}"}, "another's", changes=True),
     Command("react", REACT, {"seq": "{other}", "reaction": "👍"}),
     Command("unreact", REACT, {"seq": "{other}", "reaction": "👍"}),
+    Command("read", MARK, {"seq": "{other}"}),
+    Command("delivered", MARK, {"seq": "{other}"}),
     Command("typing", PUBLISH, {"active": True}),
     Command("signal", PUBLISH, {"name": "poke", "data": {}}),
     Command("presence", READ),
@@ -232,6 +236,9 @@ OPERATIONS: Final = (
     Operation("POST", f"{_ROOM}/join", JOIN, changes=True),
     Operation("POST", f"{_ROOM}/leave", LEAVE, (204,), changes=True),
     Operation("GET", f"{_ROOM}/search?q=text", READ),
+    Operation("POST", f"{_ROOM}/read", MARK),
+    Operation("GET", f"{_ROOM}/receipts", RECEIPTS),
+    Operation("GET", f"{_OTHERS}/recipients", READ),
     Operation("GET", f"{_ROOM}/presence", READ),
     Operation("GET", "/v1/users/{victim}/presence", SHARE),
     Operation("GET", f"{_ROOM}/members", READ),

@@ -99,3 +99,78 @@ async def test_only_participants_read_or_send(site: Site) -> None:
             assert await live.call("publish", room=room["id"], content="x") == "room_not_found"
             assert await live.call("history", room=room["id"]) == "room_not_found"
     assert (await site.backend.get(path))["seq"] == 0
+
+
+async def test_conversations_of_a_user_newest_activity_first(site: Site) -> None:
+    """With the participants' names and the last message, for the user and for the backend."""
+    carl, sam, _ = await people(site)
+    made = []
+    for number in (1, 2, 3):
+        order = {"external_id": f"order-{number}", "name": f"Order {number}", "members": ["sam"]}
+        made.append((await carl.post("/v1/rooms", order))["id"])
+    for place, text in ((2, "third"), (0, "first"), (1, "second"), (0, "first again")):
+        await carl.post(f"/v1/rooms/{made[place]}/messages", {"content": text})
+    listed = await sam.get("/v1/me/rooms")
+    assert [item["external_id"] for item in listed["items"]] == ["order-1", "order-2", "order-3"]
+    newest = listed["items"][0]
+    assert newest["last_message"]["content"] == "first again"
+    assert {m["display_name"] for m in newest["members"]} == {"Carl Customer", "Sam Seller"}
+    assert [item["unread"] for item in listed["items"]] == [2, 1, 1]
+    assert listed["unread_total"] == 4
+    by_backend = await site.backend.get("/v1/users/sam/rooms?limit=1")
+    assert (by_backend["items"][0]["id"], by_backend["total"]) == (made[0], 3)
+
+
+async def test_typing_starts_and_stops(site: Site) -> None:
+    """Seen on the other node, not by who types; the name is the member's."""
+    carl, _, _ = await people(site)
+    room = (await carl.post("/v1/rooms", ORDER))["id"]
+    async with site.live("carl", 0) as typist, site.live("sam", 1) as reader:
+        for live in (typist, reader):
+            await live.call("subscribe", room=room)
+        await typist.call("typing", room=room, active=True)
+        started = await reader.event("typing.started")
+        assert (started["user"], started["expires_in"]) == ("carl", 6)
+        await typist.call("typing", room=room, active=False)
+        assert (await reader.event("typing.stopped"))["user"] == "carl"
+        await typist.call("typing", room=room, active=True)
+        await reader.event("typing.started")
+        await typist.call("publish", room=room, content="Done")
+        assert (await reader.event("typing.stopped"))["user"] == "carl"
+        await typist.call("ping")
+        assert typist.unseen("typing.started") == []
+    members = await site.backend.get(f"/v1/rooms/{room}/members")
+    names = {member["user"]: member["display_name"] for member in members["items"]}
+    assert names[started["user"]] == "Carl Customer"
+
+
+async def test_all_is_marked_read(site: Site) -> None:
+    carl, sam, _ = await people(site)
+    room = (await carl.post("/v1/rooms", ORDER))["id"]
+    for number in range(3):
+        await carl.post(f"/v1/rooms/{room}/messages", {"content": f"{number}"})
+    assert (await sam.get("/v1/me/rooms"))["unread_total"] == 3
+    assert await sam.post(f"/v1/rooms/{room}/read", None, 200) == {"seq": 3, "unread": 0}
+    assert (await sam.get("/v1/me/rooms"))["unread_total"] == 0
+
+
+async def test_sent_delivered_read(site: Site) -> None:
+    """The status of a message, as its sender sees it grow."""
+    carl, _, _ = await people(site)
+    room = (await carl.post("/v1/rooms", ORDER))["id"]
+
+    async def status() -> str:
+        (row,) = (await carl.get(f"/v1/rooms/{room}/messages/1/recipients"))["items"]
+        assert row["user"] == "sam"
+        return "read" if row["read"] else "delivered" if row["delivered"] else "sent"
+
+    async with site.live("carl", 0) as carls, site.live("sam", 1) as sams:
+        await carls.call("subscribe", room=room)
+        done = await carls.call("publish", room=room, content="Is it there?")
+        assert await status() == "sent"
+        await sams.call("delivered", room=room, seq=done["seq"])
+        assert (await carls.event("receipt.delivered", user="sam"))["seq"] == 1
+        assert await status() == "delivered"
+        await sams.call("read", room=room, seq=done["seq"])
+        assert (await carls.event("receipt.read", user="sam"))["seq"] == 1
+        assert await status() == "read"

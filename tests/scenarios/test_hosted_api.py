@@ -130,3 +130,15 @@ async def test_user_joined_and_user_left(site: Site) -> None:
         assert (left["user"], left["online"]) == ("vic", 1)
         await vic.post("/v1/rooms/lobby/leave", None, 204)
         assert await uma.event("member.removed") == {"user": "vic", "by": "vic", "reason": "left"}
+
+
+async def test_typing_and_stopped_typing(site: Site) -> None:
+    """Also when the typist only vanishes."""
+    await site.create_users("uma", "vic")
+    await site.backend.post("/v1/rooms", {"id": "desk", "created_by": "uma", "members": ["vic"]})
+    async with site.live("uma", 0) as uma:
+        await uma.call("subscribe", room="desk")
+        async with site.live("vic", 1) as vic:
+            await vic.call("typing", room="desk", active=True)
+            assert (await uma.event("typing.started"))["user"] == "vic"
+        assert (await uma.event("typing.stopped"))["user"] == "vic"

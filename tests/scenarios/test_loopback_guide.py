@@ -94,3 +94,19 @@ async def test_chats_are_soft_deleted(site: Site) -> None:
     kept = await backend.get("/v1/rooms/team/messages")
     assert [m["content"] for m in kept["items"]] == ["kept"]
     assert await backend.refused("POST", "/v1/rooms", {"id": "team"}) == (409, "conflict")
+
+
+async def test_read_receipts(site: Site) -> None:
+    """Live on the other node, and as a list of how far everybody is."""
+    backend = site.backend
+    await backend.post("/v1/rooms", {"id": "team", "created_by": "anna", "members": ["ben"]})
+    for number in (1, 2, 3):
+        await backend.post("/v1/rooms/team/messages", {"user_id": "anna", "content": f"{number}"})
+    async with site.live("anna", 0) as anna, site.live("ben", 1) as ben:
+        await anna.call("subscribe", room="team")
+        assert (await ben.call("subscribe", room="team"))["unread"] == 3
+        assert await ben.call("read", room="team", seq=2) == {"seq": 2, "unread": 1}
+        assert (await anna.event("receipt.read", user="ben"))["seq"] == 2
+        assert await ben.call("read", room="team", seq=1) == {"seq": 2, "unread": 1}
+    receipts = await backend.get("/v1/rooms/team/receipts")
+    assert {row["user"]: row["read_seq"] for row in receipts["items"]} == {"anna": 3, "ben": 2}

@@ -116,3 +116,17 @@ async def test_replies(users: Users, site: Site) -> None:
         assert (event["content"], event["reply_to"]) == ("Yes", asked["seq"])
     replies = await users["adam"].get(f"{room}/messages/{asked['id']}/replies")
     assert [m["sender"] for m in replies["items"]] == ["mia"]
+
+
+async def test_conversations_are_listed(users: Users) -> None:
+    """All kinds in one list, with what was said last, the active ones first."""
+    room = await group(users)
+    direct = await users["mia"].post("/v1/rooms", {"kind": "direct", "members": ["olga"]})
+    await users["olga"].post(f"{room}/messages", {"content": "Saturday?"})
+    await users["mia"].post(f"/v1/rooms/{direct['id']}/messages", {"content": "Hi"})
+    listed = await users["mia"].get("/v1/me/rooms")
+    assert [(item["kind"], item["last_message"]["content"]) for item in listed["items"]] == [
+        ("direct", "Hi"), ("group", "Saturday?")
+    ]  # fmt: skip
+    assert listed["items"][1]["role"] == "member"
+    assert (await users["max"].get("/v1/me/rooms"))["items"] == []

@@ -1,6 +1,7 @@
 """Waiting for conditions: the only place in the tests that sleeps."""
 
 import inspect
+import random
 import time
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -45,6 +46,11 @@ def wait_until_sync(condition: Callable[[], T], *, deadline: float = 10.0, what:
         if time.monotonic() >= give_up_at:
             raise AssertionError(_sentence(what, condition, deadline, answer))
         time.sleep(_INTERVAL)
+
+
+async def jitter(longest: float = 0.01) -> None:
+    """Wait for no reason at all, at most `longest` seconds: so that races begin in any order."""
+    await trio.sleep(random.random() * longest)
 
 
 def _sentence(what: str, condition: object, deadline: float, answer: object) -> str:
