@@ -177,6 +177,37 @@ def check(rooms: bool) -> None:
     raise SystemExit(run_checks(with_rooms=rooms))
 
 
+@cli.command()
+@click.option(
+    "--env-file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    default=Path(".parley/env"),
+    show_default=True,
+    help="What `parley up --env-file` has written.",
+)
+@click.option("--room", metavar="ID", help="Where to talk; default: the room of the env file.")
+@click.option(
+    "--seconds",
+    type=click.FloatRange(1, 3600),
+    default=90.0,
+    show_default=True,
+    help="When to stop at the latest.",
+)
+@click.option(
+    "--pace",
+    type=click.FloatRange(0.1, 100),
+    default=1.0,
+    show_default=True,
+    help="How fast they are; 2 is twice as fast.",
+)
+def demo(env_file: Path, room: str | None, seconds: float, pace: float) -> None:
+    """Let three scripted users talk in a room of a running `parley up`, to watch it move."""
+    from workers.demo.main import DemoOptions, read_env_file, run_demo
+
+    options = DemoOptions(read_env_file(env_file), room=room, seconds=seconds, pace=pace)
+    raise SystemExit(run_demo(options, click.echo))
+
+
 @cli.command(
     context_settings={"ignore_unknown_options": True, "allow_extra_args": True},
     add_help_option=False,

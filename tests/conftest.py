@@ -21,6 +21,14 @@ from tests.support.processes import Processes, ServerProcess
 from tests.support.servers import PostgresServer, RedisServer
 from workers.embedded import ports
 
+PAGE_TESTS = ("tests", "page")
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """The tests of the page need a browser: they run when they are named (`make test-page`)."""
+    is_named = any(Path(name.partition("::")[0]).parts[:2] == PAGE_TESTS for name in config.args)
+    return True if collection_path.parts[-2:] == PAGE_TESTS and not is_named else None
+
 
 @pytest.fixture(scope="session")
 def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:

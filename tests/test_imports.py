@@ -45,7 +45,7 @@ PLACES: dict[str, set[str]] = {
     "quart_trio": {"api"},
     "redis": {"storage.redis"},
     "sqlalchemy": {"storage.postgres"},
-    "trio_websocket": {"broker"},
+    "trio_websocket": {"broker", "workers.demo.visitor"},
     "uvloop": {"storage.postgres"},
     "wsproto": {"broker"},
 }
