@@ -20,6 +20,7 @@ export class RoomModel extends EventTarget {
   #isLoading = null;
   #typing = new Map();
   #isTold = false;
+  #isQuiet = false;
 
   /** @param {{id: string, me: string, parley: import("../parley.js").Parley, rest: any, people: any}} parts */
   constructor({ id, me, parley, rest, people }) {
@@ -203,7 +204,10 @@ export class RoomModel extends EventTarget {
   async #loadReceipts() {
     if (this.role === null) return;
     try {
-      for (const { user, read_seq } of await this.#rest.receipts(this.id)) this.#noteRead(user, read_seq);
+      for (const { user, read_seq, read_at } of await this.#rest.receipts(this.id)) {
+        // Without a time nobody has read: a new member begins at the newest message.
+        if (read_at) this.#noteRead(user, read_seq);
+      }
       this.#tell();
     } catch {
       // The marks appear with the next event of each.
@@ -248,9 +252,14 @@ export class RoomModel extends EventTarget {
 
   #notePresence(event, { user, since, online }) {
     this.onlineCount = online;
-    if (event === "presence.joined") this.online.set(user, since);
-    else if (event === "presence.left") this.online.delete(user);
-    else this.online.clear(); // so many that the room sends counts alone
+    if (event === "presence.count") {
+      this.online.clear(); // so many that the room sends counts alone
+      this.#isQuiet = true;
+    } else if (this.#isQuiet) {
+      this.#isQuiet = false;
+      this.#loadPresence();
+    } else if (event === "presence.joined") this.online.set(user, since);
+    else this.online.delete(user);
   }
 
   #noteTyping({ user, expires_in }) {

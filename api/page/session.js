@@ -22,6 +22,8 @@ export class Session {
   #hadTrouble = false;
   #calmTimer = 0;
   #route = () => this.#show();
+  /** Coming back to the page after a while: the list may be another one. */
+  #look = () => document.visibilityState === "visible" && this.#parley.state === "online" && this.#load();
 
   /**
    * @param {object} options
@@ -58,6 +60,7 @@ export class Session {
       this.side.insertBefore(this.#list.element, this.me);
       this.#showMe(user);
       addEventListener("hashchange", this.#route);
+      document.addEventListener("visibilitychange", this.#look);
     }
     this.#load();
   }
@@ -152,6 +155,7 @@ export class Session {
     const onend = this.#onend;
     this.#onend = null;
     removeEventListener("hashchange", this.#route);
+    document.removeEventListener("visibilitychange", this.#look);
     this.#view?.view.close();
     document.title = "Parley";
     this.#parley.close();
