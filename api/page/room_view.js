@@ -25,6 +25,7 @@ export class RoomView {
   #current = null;
   #isAtEnd = true;
   #newFrom = null;
+  #oldest = null;
   #isClosed = false;
   #stops = [];
 
@@ -82,7 +83,8 @@ export class RoomView {
   }
 
   focus() {
-    if (this.#model.mayPublish && matchMedia("(hover: hover)").matches) this.composer.focus();
+    // On a phone the keyboard would cover what one came to read.
+    if (matchMedia("(min-width: 720px)").matches) this.composer.focus();
     else this.title.focus();
   }
 
@@ -100,10 +102,11 @@ export class RoomView {
     this.composer.setEnabled(!model.isLoaded || model.mayPublish, "You can read here, but not write.");
     const focus = this.#rememberFocus();
     const height = this.scroller.scrollHeight - this.scroller.scrollTop;
-    const before = this.log.firstElementChild;
+    const oldest = this.#oldest;
+    this.#oldest = model.timeline.oldest;
     reconcile(this.log, this.#entries());
     if (this.#isAtEnd) this.scroller.scrollTop = this.scroller.scrollHeight;
-    else if (before && this.log.firstElementChild !== before) this.scroller.scrollTop = this.scroller.scrollHeight - height;
+    else if (oldest !== null && oldest !== this.#oldest) this.scroller.scrollTop = this.scroller.scrollHeight - height;
     this.#placeTabStop();
     focus?.();
     this.#readIfSeen();

@@ -200,21 +200,17 @@ class Page:
             raise AssertionError(answer["exceptionDetails"]["exception"].get("description", answer))
         return answer["result"].get("value")
 
-    async def wait(self, expression: str, *, what: str = "", deadline: float = 20.0) -> Any:
-        """Wait until a JavaScript expression is true; its value."""
-        value: Any = None
+    async def wait(self, expression: str, *, what: str = "", deadline: float = 20.0) -> None:
+        """Wait until a JavaScript expression is true."""
 
         async def is_so() -> bool:
-            nonlocal value
-            value = await self.evaluate(expression)
-            return bool(value)
+            return await self.evaluate(f"Boolean({expression})") is True
 
         try:
             await wait_until(is_so, deadline=deadline, what=what or expression)
         except AssertionError as error:
             shown = await self.evaluate("document.body.innerText")
             raise AssertionError(f"{error}\nshown: {shown}\nproblems: {self.problems}") from None
-        return value
 
     async def wait_text(self, text: str, within: str = "body") -> None:
         """Wait until a text is shown."""

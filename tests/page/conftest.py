@@ -1,10 +1,10 @@
 """One `parley up` and one Chromium for the run; rooms of its own for each test."""
 
+import json
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -114,7 +114,7 @@ async def shown(page: Page) -> list[str]:
 def message(text: str) -> str:
     """JavaScript: the list entry that shows this text."""
     return (
-        "[...document.querySelectorAll('.message')]"
+        "[...document.querySelectorAll('.message[data-seq]')]"
         f".find((e) => e.querySelector('.content')?.innerText === {text!r})"
     )
 
@@ -123,9 +123,5 @@ async def use_tool(page: Page, text: str, label: str) -> None:
     """Focus a message, then press one of its buttons."""
     await page.wait(f"{message(text)} !== undefined", what=f"{text!r} shown")
     await page.evaluate(f"{message(text)}.querySelector('article').focus()")
-    await page.evaluate(f"{message(text)}.querySelector('[aria-label={label!r}]').click()")
-
-
-def pictures() -> Path:
-    """Where the guides' pictures are."""
-    return Path(__file__).parents[2] / "docs"
+    button = json.dumps(f".tools > [aria-label={label}]")
+    await page.evaluate(f"{message(text)}.querySelector({button}).click()")

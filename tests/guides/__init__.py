@@ -1,0 +1,1 @@
+"""The programs in docs/guides, run against a real system."""
