@@ -136,11 +136,11 @@ async def test_history_loads_upwards_and_the_place_stays(open_as: OpenAs, room: 
     await alice.wait("document.querySelector('.older').hidden")
 
 
-async def test_a_new_room_appears_by_itself_and_a_closed_one_goes(
-    open_as: OpenAs, up: UpProcess
-) -> None:
+async def test_a_new_room_is_found_and_a_closed_one_goes(open_as: OpenAs, up: UpProcess) -> None:
     bob = await open_as("bob", await make_room(up))
     other = await make_room(up)
+    # What happens when one comes back to the tab.
+    await bob.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
     await bob.wait_text(other.id, ".rooms")
     await bob.click(f"a[href='#/{other.id}']")
     await bob.wait_text(other.id, ".room-head h2")
