@@ -177,10 +177,11 @@ async def delete_room_silently(storage: Storage, room: str) -> None:
             WHERE project = $1 AND id = $2 RETURNING pk, version
         )
         INSERT INTO announcements (room_pk, version, event, sender, data)
-        SELECT pk, version, 'room.deleted', NULL, '{}' FROM gone
+        SELECT pk, version, 'room.deleted', NULL, $3 FROM gone
         """,
         PROJECT,
         room,
+        '{"by":null,"deleted_at":"2026-01-02T03:04:05.678Z"}',
     )
 
 
