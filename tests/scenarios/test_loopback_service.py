@@ -194,3 +194,27 @@ async def test_tokens_of_the_companys_own_issuer(shared: Deployment, name: Name)
         async with trio.open_nursery() as nursery:
             for server in servers:
                 nursery.start_soon(server.stop)
+
+
+async def test_flags_per_message_and_recipient(backend: Rest, site: Site) -> None:
+    """Read, favourite, forwarded: of each recipient, whatever the others do."""
+    await say(backend, "anna", "Read this")
+    copied = await say(backend, "anna", "And pass this on")
+    marked = await backend.post(f"{ROOM}/read", {"user_id": "ben", "seq": 1}, 200)
+    assert marked == {"seq": 1, "unread": 1}
+    cleo = await site.as_user("cleo")
+    await cleo.put(f"{MESSAGES}/1/favorite")
+
+    async def flags(seq: int) -> dict[str, tuple[bool, bool]]:
+        found = await backend.get(f"{MESSAGES}/{seq}/recipients")
+        return {row["user"]: (row["read"], row["favorite"]) for row in found["items"]}
+
+    assert await flags(1) == {"ben": (True, False), "cleo": (False, True)}
+    assert await flags(2) == {"ben": (False, False), "cleo": (False, False)}
+    kept = await cleo.get("/v1/me/favorites")
+    assert [message["content"] for message in kept["items"]] == ["Read this"]
+    await cleo.delete(f"{MESSAGES}/1/favorite")
+    assert (await flags(1))["cleo"] == (False, False)
+    await backend.post("/v1/rooms", {"id": "storage", "created_by": "cleo"})
+    forward = f"{MESSAGES}/{copied['seq']}/forward"
+    assert (await cleo.post(forward, {"room": "storage"}))["forwarded_from"]["sender"] == "anna"
