@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Annotated
 
 import msgspec
 from quart import Response
@@ -54,7 +55,7 @@ class CopyRoutes:
     @describe(
         KEY,
         {status: ItemsOf((PublishedDocument, RefusedDocument)) for status in (200, 201, 207)},
-        body=list[BatchMessage],
+        body=Annotated[list[BatchMessage], msgspec.Meta(min_length=1, max_length=BATCH_MAX)],
         codes=("overloaded",),
     )
     async def create_messages(self) -> Response:

@@ -25,6 +25,7 @@ from api.openapi.operations import (
 )
 from api.openapi.preamble import DESCRIPTION, HEADERS, SECURITY_SCHEMES, TAGS
 from api.openapi.problems import Problem, problem_response, status_of
+from api.openapi.rules import RULES
 from api.routes import Route
 
 _REF: Final = "#/components/schemas/{name}"
@@ -94,6 +95,7 @@ class _Shapes:
         for components in (self.components, self._queries):
             for name, component in components.items():
                 component.pop("title", None)
+                component.update(RULES.get(name, {}))
                 for field, schema in component.get("properties", {}).items():
                     said = described(lines.get(name, (name,)), field, schema)
                     component["properties"][field] = said

@@ -18,15 +18,15 @@ def example_of(schema: Mapping[str, Any], components: Mapping[str, Any], depth: 
         return schema["examples"][0]
     kinds = schema.get("anyOf", [])
     refs = [kind for kind in kinds if "$ref" in kind]
-    if refs:
-        return example_of(refs[0], components, depth)
-    if kinds:
-        return example_of(kinds[0], components, depth)
     if schema.get("type") == "object":
         return {
             name: _field(part, components, depth)
             for name, part in schema.get("properties", {}).items()
         }
+    if refs:
+        return example_of(refs[0], components, depth)
+    if kinds:
+        return example_of(kinds[0], components, depth)
     if schema.get("type") == "array":
         return [example_of(schema["items"], components, depth + 1)]
     return schema.get("enum", [None])[0]

@@ -76,10 +76,8 @@ FIELDS: Final[MappingProxyType[str, dict[str, Any]]] = MappingProxyType(
         "NamesByUser.users": _says("Names of the senders on the page, by user id.", {}),
         "HistoryDocument.users": _says("Names of the senders on the page, by user id.", {}),
         "ReactionDocument.users": _says("The first ten who reacted so.", ["bob"], maxItems=10),
-        "MembersBody.user": _user("One user to add.", "bob"),
-        "MembersBody.users": _says(
-            "Several users to add.", ["bob", "carl"], minItems=1, maxItems=100
-        ),
+        "MembersBody.user": _user("One user to add; or else `users`.", "bob"),
+        "MembersBody.users": _says("Several users to add.", None, minItems=1, maxItems=100),
         "room": _room("A room's id."),
         "sender": _user("Who wrote it; null for the project itself."),
         "by": _user("Who did it; null for the project itself."),

@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 
 from broker.domain import roles
 from broker.protocol.errors import ProtocolError
+from broker.protocol.ids import is_room_id
 from storage.postgres import access as access_rows
 from storage.postgres.pool import Database
 
@@ -109,7 +110,12 @@ class AccessReader:
 
         `deleted_too`: what the project may still read of a deleted room. It is not remembered.
         """
-        row = await access_rows.read_access(self._db, project, room, user)
+        # What can be no id is not asked for: PostgreSQL refuses NUL, for one.
+        row = (
+            await access_rows.read_access(self._db, project, room, user)
+            if is_room_id(room)
+            else None
+        )
         key = f"{project}/{room}"
         if row is None or (row["deleted"] and not deleted_too):
             self._known.pop((key, user), None)
