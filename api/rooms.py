@@ -83,7 +83,11 @@ class RoomRoutes:
         found = await rooms.room_object(
             services.db, services.store.rooms, actor.project, made.id, made.pk
         )
-        status = 201 if made.outcome == "created" else 200
+        status = 200
+        if made.outcome == "created":
+            status = 201
+            founders = [user for user, _ in new.founders]
+            await services.announcer.tell_founders(actor.project, made.id, made.pk, founders)
         return json_response(found, status, location=f"/v1/rooms/{quote(made.id, safe='')}")
 
     @describe(EITHER, {200: RoomListDocument}, query=RoomListQuery)

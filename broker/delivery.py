@@ -16,8 +16,10 @@ import msgspec
 from broker.counts import Counts
 from broker.domain.access import AccessReader
 from broker.domain.users import USER_CHANGED
-from broker.hub import Hub
+from broker.hub import Hub, UserConnection
 from broker.hub_room import HubRoom
+from broker.protocol.events import event_frame
+from broker.protocol.frames import encode_text_frame
 from config import limits
 from storage.redis.entries import Entry, parse_entry
 
@@ -121,6 +123,17 @@ class Delivery:
         elif entry.event == USER_CHANGED:
             for connection in list(connections):
                 connection.recheck()
+        elif entry.event.startswith("notification."):
+            self._notify(connections, entry)
+
+    def _notify(self, connections: Iterable[UserConnection], entry: Entry) -> None:
+        """To whoever has had its `hello`; the place of the sender names the room."""
+        frame = encode_text_frame(
+            event_frame(entry.event, entry.sender or "", 0, 0, entry.ms, entry.data)
+        )
+        for connection in list(connections):
+            if connection.identity is not None:
+                connection.post(frame)
 
 
 def end_subscriptions_of(hub: Hub, room: HubRoom, user: str, *, is_banned: bool) -> None:

@@ -21,6 +21,10 @@ from storage.redis.keys import Keys
 class UserConnection(Subscriber, Protocol):
     """A connection as a user's own channel sees it."""
 
+    @property
+    def identity(self) -> object | None:
+        """Whom the token names; None until it has been judged, and nothing is sent before."""
+
     def recheck(self) -> None:
         """Something about the user has changed: look at PostgreSQL again."""
         ...

@@ -37,11 +37,10 @@ RESUME_BYTES_MAX: Final = 720 * 1024
 LAG_EVENTS_MAX: Final = 200
 # A room hears of one user's read (delivered) mark at most once in this: the newest counts.
 RECEIPT_INTERVAL: Final = 1.0
-# How long it is remembered what a room has heard; long enough for whoever has to tell the rest.
+# How long it is known what a room has heard: longer than telling the rest takes.
 RECEIPT_STATE_TTL: Final = 60.0
-# Entries an inbox may hold. A node reads its inbox at once; this many unread ones mean that it is
-# dead or stopped. The inbox is unlinked as a whole, never trimmed: a missing inbox is the sign
-# of loss that the node looks for.
+# Entries an inbox may hold: with so many unread ones its node is dead or stopped. The inbox is
+# unlinked as a whole, never trimmed: a missing inbox is the sign of loss that the node looks for.
 INBOX_LENGTH_MAX: Final = 100_000
 # After a new life (fence), rooms that had an earlier one wait this long before they are seeded,
 # so that every node can report the highest numbers it has seen.
@@ -137,6 +136,16 @@ SEED_DEADLINE: Final = 5.0
 PUBLISH_DEADLINE: Final = 6.0
 # Marks of users whose rooms one process still has to tell; beyond it a room hears of the next mark.
 RECEIPTS_HELD_MAX: Final = 20_000
+# Members that each turn may read and count for; in a larger room only who is mentioned is told.
+NOTIFIED_MEMBERS_MAX: Final = 200
+# Users that are told something at once: one pipeline of some milliseconds of Redis.
+NOTIFIED_AT_ONCE: Final = 500
+# How often members of a room are told of its newest message.
+NOTIFY_INTERVAL: Final = 0.5
+# Rooms whose messages wait to be told (some hundred bytes each); beyond it the next message tells.
+NOTIFIED_ROOMS_MAX: Final = 10_000
+# Messages of one room that are told together: mentions in earlier ones are forgotten.
+NOTIFIED_MESSAGES_MAX: Final = 50
 # What clients are told to wait after `unavailable` and `overloaded`, in seconds.
 UNAVAILABLE_RETRY_AFTER: Final = 1.0
 OVERLOADED_RETRY_AFTER: Final = 5.0

@@ -20,6 +20,7 @@ from collections.abc import Sequence
 import structlog
 import trio
 
+from broker.domain.notifying import Notifier
 from broker.domain.seeding import Seeder
 from broker.domain.users import USER_CHANGED
 from broker.protocol.errors import ProtocolError
@@ -68,6 +69,7 @@ class Announcer:
         self._rooms = rooms
         self._seeder = seeder
         self._drains: dict[str, _Drain] = {}
+        self._notifier = Notifier(db, rooms)
         self._log = structlog.get_logger("broker.domain.announcing")
 
     async def drain_room(self, project: str, room: str) -> None:
@@ -103,6 +105,16 @@ class Announcer:
             raise
         drain.done = asked
 
+    async def tell_founders(self, project: str, room: str, room_pk: int, users: list[str]) -> None:
+        """Tell the first members of a new room, which is announced to nobody.
+
+        The room is there, so a storage that is away now is no failure: it is a hint, and lost then.
+        """
+        try:
+            await self._notifier.tell_added(room_key(project, room), room_pk, users)
+        except StorageUnavailable as error:
+            self._log.info("founders were not told", room=room, reason=error.reason)
+
     async def drain_due(self, older_than: float, limit: int) -> int:
         """Announce what others left behind, at most `limit` of each kind; how many there were."""
         users = await take_due_users(self._db, older_than, limit)
@@ -135,6 +147,10 @@ class Announcer:
     async def _announce_all(self, announcements: Sequence[Announcement]) -> None:
         for announcement in announcements:
             await self._announce(announcement)
+            # Before the row goes: whoever finds it left behind tells again.
+            await self._notifier.tell_change(
+                announcement.room, announcement.room_pk, announcement.event, announcement.data
+            )
         await delete_announcements(self._db, [announcement.id for announcement in announcements])
 
     async def _announce(self, announcement: Announcement) -> None:

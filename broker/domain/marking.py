@@ -19,6 +19,7 @@ import trio
 
 from broker.domain.access import Access, AccessReader, Actor
 from broker.domain.mending import APPEND_ATTEMPTS, Mender
+from broker.domain.notifying import Notifier
 from broker.domain.roles import Action
 from broker.domain.seeding import Seeder
 from broker.domain.unread import Reader, count_unread
@@ -27,7 +28,7 @@ from config import limits
 from storage.errors import StorageUnavailable
 from storage.postgres.pool import Database
 from storage.postgres.receipts import read_marks
-from storage.redis.keys import room_key
+from storage.redis.keys import room_key, split_room_key
 from storage.redis.outcomes import Mark, Marked, Refusal
 from storage.redis.rooms import RoomStore
 
@@ -53,7 +54,9 @@ class Marker:
         self._access = access
         self._mender = Mender(rooms, access, seeder)
         self._due: list[tuple[float, str, str]] = []
-        self._waiting: set[tuple[str, str]] = set()
+        self._waiting: dict[tuple[str, str], int] = {}
+        self._notifier = Notifier(db, rooms)
+        self._log = structlog.get_logger("broker.domain.marking")
         self._wake = trio.Event()
 
     async def mark(self, actor: Actor, room: str, kind: str, seq: int | None) -> MarkAnswer:
@@ -72,10 +75,12 @@ class Marker:
         wanted = NEWEST if seq is None else min(seq, NEWEST)
         mark = Mark(actor.user, access.version, **{kind: wanted})
         marked = await self._move(actor, room, key, mark, access.room_pk)
-        self._note(key, actor.user, marked)
+        self._note(key, actor.user, access.room_pk, marked)
         unread = 0
         if marked.read < marked.seq:
             unread = await self._count(actor, room, Reader(key, access.room_pk, actor.user))
+        if marked.is_told:
+            await self._tell_read(key, actor.user, marked.read, unread)
         return MarkAnswer(marked.read if kind == "read" else marked.delivered, unread)
 
     async def _move(self, actor: Actor, room: str, key: str, mark: Mark, room_pk: int) -> Marked:
@@ -107,19 +112,18 @@ class Marker:
 
     # --- what was held back -------------------------------------------------------------------
 
-    def _note(self, key: str, user: str, marked: Marked) -> None:
+    def _note(self, key: str, user: str, room_pk: int, marked: Marked) -> None:
         place = (key, user)
         if marked.wait_ms <= 0 or place in self._waiting:
             return
         if len(self._waiting) >= limits.RECEIPTS_HELD_MAX:
             return
-        self._waiting.add(place)
+        self._waiting[place] = room_pk
         heapq.heappush(self._due, (trio.current_time() + marked.wait_ms / 1000, key, user))
         self._wake.set()
 
     async def run(self) -> None:
         """Tell rooms of marks that were held back, until cancelled."""
-        log = structlog.get_logger("broker.domain.marking")
         while True:
             wait = self._due[0][0] - trio.current_time() if self._due else 3600.0
             with trio.move_on_after(max(wait, 0.0)):
@@ -127,11 +131,26 @@ class Marker:
             self._wake = trio.Event()
             while self._due and self._due[0][0] <= trio.current_time():
                 _at, key, user = heapq.heappop(self._due)
-                self._waiting.discard((key, user))
+                room_pk = self._waiting.pop((key, user))
                 try:
-                    outcome = await self._rooms.tell(key, user)
+                    await self._tell(key, user, room_pk)
                 except StorageUnavailable as error:
-                    log.info("a receipt was not told", room=key, reason=error.reason)
-                    continue
-                if not isinstance(outcome, Refusal):
-                    self._note(key, user, outcome)
+                    self._log.info("a receipt was not told", room=key, reason=error.reason)
+
+    async def _tell(self, key: str, user: str, room_pk: int) -> None:
+        outcome = await self._rooms.tell(key, user)
+        if isinstance(outcome, Refusal):
+            return
+        self._note(key, user, room_pk, outcome)
+        if outcome.is_told:
+            unread = (await count_unread(self._db, self._rooms, [Reader(key, room_pk, user)]))[0]
+            if unread is not None:
+                await self._tell_read(key, user, unread.read_seq, unread.unread)
+
+    async def _tell_read(self, key: str, user: str, read_seq: int, unread: int) -> None:
+        """Tell the user's other devices; the mark itself is set, so failing is no failure of it."""
+        project, room = split_room_key(key)
+        try:
+            await self._notifier.tell_read(project, room, user, read_seq=read_seq, unread=unread)
+        except StorageUnavailable as error:
+            self._log.info("other devices were not told", room=key, reason=error.reason)

@@ -9,8 +9,8 @@ three streams and reaches the sockets without being rebuilt::
 no epoch, and in its place stands the connection that the event is not sent back to, or ``/``.
 ``seq`` is the room's message counter after the event (of a receipt: the seq that ``sender`` has
 marked). ``ver`` is the version of an announced change, else 0. ``/`` stands for no sender, since no
-id holds it. What only the script knows (seq, times) is not in ``data``; whoever frames it stamps it
-from the header.
+id holds it; a notification has in that place the room that it is about. What only the script knows
+(seq, times) is not in ``data``; whoever frames it stamps it from the header.
 """
 
 from __future__ import annotations

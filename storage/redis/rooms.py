@@ -10,9 +10,9 @@ from collections.abc import Callable
 from typing import Any, cast
 
 from config.limits import LAG_EVENTS_MAX
+from storage.redis.channels import ChannelStore
 from storage.redis.entries import NOBODY
 from storage.redis.keys import INBOX_PREFIX, RoomKeys, inbox_key, rooms_of_key
-from storage.redis.marks import MarkStore
 from storage.redis.outcomes import (
     Appended,
     Draft,
@@ -29,7 +29,7 @@ CHANGE_LAG_MAX = 200
 """Events that may come between reading a message and changing it; after more it is read again."""
 
 
-class RoomStore(MarkStore):
+class RoomStore(ChannelStore):
     """The typed calls; one per process, over the process's command connection."""
 
     def _publish_call(

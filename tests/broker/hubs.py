@@ -16,6 +16,7 @@ class FakeSubscriber:
     def __init__(self, user: str = "alice") -> None:
         self.user = user
         self.id = f"of-{user}"
+        self.identity: object | None = None
         self.frames: list[dict[str, Any]] = []
         self.sends = 0
         self.largest_send = 0

@@ -279,10 +279,13 @@ class ChatClient:
         view.position = Position(result["epoch"], result["offset"])
 
     def _take_event(self, frame: dict[str, Any]) -> None:
+        if frame["event"].startswith("notification."):
+            # Of the user, not of a subscription: see `frames`.
+            return
         view = self.rooms[frame["room"]]
         known = {name: frame.get(name) for name in ("event", "room", "offset", "time", "data")}
         event = Event(**known)  # type: ignore[arg-type]
-        if not view.is_subscribed and not event.event.startswith("notification."):
+        if not view.is_subscribed:
             self.breaches.append(f"{event.room}: {event.event} outside of a subscription")
         self._keep(view, event)
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import random
 import time
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final
 
@@ -26,6 +27,7 @@ from storage.postgres.archive import BatchResult, lock_partition, write_batch
 from storage.postgres.archive_plan import Incoming
 from storage.postgres.pool import Database
 from storage.redis.archive import ArchiveStore
+from storage.redis.entries import Entry
 
 # Flushes under way at once in one process: enough to hide the waiting for PostgreSQL, few enough
 # that a burst leaves it connections for others.
@@ -61,11 +63,14 @@ class Archiver:
         store: ArchiveStore,
         options: ArchiverOptions,
         metrics: Metrics,
+        note: Callable[[Iterable[Entry]], None] | None = None,
     ) -> None:
+        """`note` is told of what has been committed, in order; at times twice."""
         self._database = database
         self._store = store
         self._options = options
         self._metrics = metrics
+        self._note = note
         self._log = structlog.get_logger("archiver")
         self._stopping = trio.Event()
         self._due = [trio.Event() for _ in range(store.partitions)]
@@ -109,6 +114,8 @@ class Archiver:
             events = [Incoming(item.raw, item.entry) for item in batch]
             result = await transaction.run(lambda c: write_batch(c, events))
         self._report(partition, result, len(batch), time.monotonic() - began)
+        if self._note is not None:
+            self._note(item.entry for item in batch)
         await self._acknowledge(
             partition,
             [item.id for item in batch],

@@ -19,6 +19,7 @@ from broker.domain.access import AccessReader
 from broker.domain.announcing import Announcer
 from broker.domain.changing import Changer
 from broker.domain.message_removals import MessageRemover
+from broker.domain.notifying import Notifier
 from broker.domain.seeding import Seeder
 from broker.domain.user_changes import UserChanges
 from config.metrics import Metrics, serve_metrics
@@ -29,6 +30,7 @@ from storage.postgres.pool import Database, open_database
 from storage.redis.store import RedisStore, open_store, require_deployment
 from workers.archiver.announcing import announce_late
 from workers.archiver.archiver import FLUSHES_MAX, Archiver, ArchiverOptions
+from workers.archiver.notifying import MessageNotices
 from workers.archiver.removing import finish_removals
 from workers.archiver.retention import Retention
 from workers.archiver.waiting import watch_archive
@@ -37,8 +39,8 @@ T = TypeVar("T")
 
 # A batch of ten thousand large events takes seconds where a query of the API may not.
 STATEMENT_TIMEOUT: Final = 15.0
-# Beside the flushes, one each for announcements, removals of users and retention.
-POOL_SIZE: Final = FLUSHES_MAX + 3
+# Beside the flushes, one each for announcements, removals of users, retention, notifications.
+POOL_SIZE: Final = FLUSHES_MAX + 4
 START_DELAY: Final = 0.5
 
 
@@ -59,6 +61,7 @@ async def serve_archiver(settings: Settings, *, ready: Callable[[str], None]) ->
             ) as database,
             trio.open_nursery() as nursery,
         ):
+            notices = MessageNotices(Notifier(database, store.rooms))
             archiver = Archiver(
                 database=database,
                 store=store.archive,
@@ -66,6 +69,7 @@ async def serve_archiver(settings: Settings, *, ready: Callable[[str], None]) ->
                     batch=settings.archive_batch, interval=settings.archive_interval
                 ),
                 metrics=metrics,
+                note=notices.note,
             )
             nursery.start_soon(_stop_on_signal, signals, archiver, settings, nursery.cancel_scope)
             if settings.metrics_port:
@@ -86,6 +90,7 @@ async def serve_archiver(settings: Settings, *, ready: Callable[[str], None]) ->
             )
             nursery.start_soon(Retention(database, store.rooms, metrics).run)
             nursery.start_soon(archiver.watch_backlog)
+            nursery.start_soon(notices.run)
             ready(f"{settings.room_partitions} partitions")
             await archiver.run()
             nursery.cancel_scope.cancel()
