@@ -90,12 +90,20 @@ def kind_of(frame: dict[str, Any]) -> tuple[Any, ...]:
     return frame["type"], frame.get("id"), frame.get("event")
 
 
+async def next_frame(socket: RawSocket) -> dict[str, Any]:
+    """The next frame but for notifications, which come in their own time, not on the page."""
+    while True:
+        frame: dict[str, Any] = json.loads(await socket.receive())
+        if not str(frame.get("event")).startswith("notification."):
+            return frame
+
+
 async def replay(socket: RawSocket, lines: list[str], bindings: Bindings) -> None:
     """One connection, up to the first line in parentheses."""
     for sent, expected in turns(lines):
         if sent is not None:
             await socket.send(bindings.fill(sent))
-        received = [json.loads(await socket.receive()) for _ in expected]
+        received = [await next_frame(socket) for _ in expected]
         by_kind = {kind_of(frame): frame for frame in received}
         for said in expected:
             real = by_kind.get(kind_of(said))
