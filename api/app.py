@@ -35,7 +35,7 @@ from api.search import SearchRoutes
 from api.services import Services
 from api.user_rooms import UserRoomRoutes
 from api.users import UserRoutes
-from config.limits import API_BODY_BYTES_MAX, API_BODY_TIMEOUT, API_RESPONSE_TIMEOUT
+from config.api_limits import API_BODY_BYTES_MAX, API_BODY_TIMEOUT, API_RESPONSE_TIMEOUT
 
 _RESOURCES: tuple[Callable[[Services], Resource], ...] = (
     ProjectRoutes,

@@ -22,7 +22,7 @@ from api.cors import Cors
 from api.history_pages import GZIP_TAG
 from api.rates import RateState
 from api.services import Services
-from config.limits import API_GZIP_BYTES_MAX, API_GZIP_BYTES_MIN
+from config.api_limits import API_GZIP_BYTES_MAX, API_GZIP_BYTES_MIN
 
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._:\-]{1,128}").fullmatch
 _GZIP_LEVEL: Final = 1

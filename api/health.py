@@ -12,7 +12,7 @@ from api.documents.project import HealthDocument, ReadyDocument
 from api.openapi.operations import NONE, describe
 from api.routes import Route
 from api.services import Services
-from config.limits import API_PROBE_TIMEOUT
+from config.api_limits import API_PROBE_TIMEOUT
 from storage.errors import StorageUnavailable
 
 

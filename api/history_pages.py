@@ -20,7 +20,7 @@ from broker.protocol.commands import PAGE_DEFAULT, PAGE_MAX
 from broker.protocol.errors import ProtocolError
 from broker.protocol.ids import is_message_id, is_user_id
 from broker.protocol.message_draft import is_kind
-from config.limits import API_PAGE_BYTES_MAX
+from config.api_limits import API_PAGE_BYTES_MAX
 from storage.postgres.message_filters import MessageFilter
 from storage.postgres.messages import SEQ_MAX
 

@@ -23,6 +23,7 @@ from api.app import create_app
 from api.auth import Authenticator
 from api.rates import RequestRates
 from api.services import Services
+from api.whole_requests import WholeRequests
 from broker.domain.access import AccessReader
 from broker.domain.announcing import Announcer
 from broker.domain.api_keys import ApiKeys
@@ -35,7 +36,7 @@ from broker.domain.publishing import Publisher
 from broker.domain.room_changes import RoomChanges
 from broker.domain.seeding import Seeder
 from broker.domain.user_changes import UserChanges
-from config.limits import API_HEAD_BYTES_MAX, API_KEEP_ALIVE, API_START_RETRY
+from config.api_limits import API_HEAD_BYTES_MAX, API_KEEP_ALIVE, API_START_RETRY
 from config.metrics import Metrics, serve_metrics
 from config.settings import Settings
 from storage.errors import StorageUnavailable
@@ -139,7 +140,7 @@ async def _serve(services: Services, stopping: trio.Event, ready: Callable[[str]
             addresses: list[str] = await serving.start(
                 partial(
                     hypercorn.trio.serve,
-                    app,
+                    WholeRequests(app),
                     server_config(settings),
                     shutdown_trigger=stopping.wait,
                     mode="asgi",

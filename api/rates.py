@@ -10,7 +10,8 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from config.limits import API_RATES_MAX, RATE_BURST_SECONDS
+from config.api_limits import API_RATES_MAX
+from config.limits import RATE_BURST_SECONDS
 
 
 @dataclass(slots=True)

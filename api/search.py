@@ -17,7 +17,7 @@ from broker.domain.roles import Action
 from broker.domain.searching import Found, SearchQuery, search_room
 from broker.protocol.commands import PAGE_DEFAULT, PAGE_MAX
 from broker.protocol.errors import ProtocolError
-from config.limits import API_PAGE_BYTES_MAX
+from config.api_limits import API_PAGE_BYTES_MAX
 from storage.redis.keys import room_key
 
 

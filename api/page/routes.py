@@ -29,7 +29,7 @@ from api.routes import Route
 from api.services import Services
 from broker.domain.identity import mint_token
 from broker.protocol.errors import ProtocolError
-from config.limits import DEMO_TOKEN_TTL
+from config.api_limits import DEMO_TOKEN_TTL
 from config.settings import LOOPBACK_NAMES
 
 _HOST: Final = re.compile(r"(?P<name>[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(?::(?P<port>\d{1,5}))?")

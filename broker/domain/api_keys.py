@@ -14,7 +14,7 @@ from typing import Final
 
 from uuid_utils import uuid7
 
-from config.limits import API_KEY_BYTES_MAX, API_KEY_CACHE_TTL, API_KEYS_CACHED_MAX
+from config.api_limits import API_KEY_BYTES_MAX, API_KEY_CACHE_TTL, API_KEYS_CACHED_MAX
 from storage.postgres import api_keys as rows
 from storage.postgres.api_keys import ApiKeyRow
 from storage.postgres.pool import Database

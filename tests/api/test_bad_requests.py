@@ -10,7 +10,7 @@ import json
 import re
 from typing import Any, NamedTuple
 
-from config.limits import API_BODY_BYTES_MAX
+from config.api_limits import API_BODY_BYTES_MAX
 from tests.support.servers import fetch
 
 TABLES = ("users", "rooms", "members", "messages", "reactions", "bans", "blocks", "audit")

@@ -10,7 +10,7 @@ import trio
 from quart import Response
 
 from api.app import create_app
-from config.limits import API_BODY_BYTES_MAX
+from config.api_limits import API_BODY_BYTES_MAX
 from tests.support.waiting import wait_until
 
 PROBLEM_FIELDS = {"type", "title", "status", "detail", "code", "field", "retry_after"}
