@@ -32,6 +32,7 @@ from broker.domain.forwarding import Forwarder
 from broker.domain.identity import TokenVerifier
 from broker.domain.marking import Marker
 from broker.domain.members import Members
+from broker.domain.message_removals import MessageRemover
 from broker.domain.publishing import Publisher
 from broker.domain.room_changes import RoomChanges
 from broker.domain.seeding import Seeder
@@ -80,19 +81,21 @@ def build_services(settings: Settings, db: Database, store: RedisStore) -> Servi
     publisher = Publisher(store.rooms, access, seeder)
     announcer = Announcer(db, store.rooms, seeder)
     verifier = TokenVerifier.from_settings(settings)
+    changer = Changer(db, store.rooms, access, seeder)
+    remover = MessageRemover(db, store.rooms, store.archive, changer)
     return Services(
         settings=settings,
         db=db,
         store=store,
         access=access,
         publisher=publisher,
-        changer=Changer(db, store.rooms, access, seeder),
+        changer=changer,
         marker=Marker(db, store.rooms, access, seeder),
         forwarder=Forwarder(db, store.rooms, access, publisher),
         announcer=announcer,
         members=Members(db, store.rooms, announcer, create_users=settings.auto_create_users),
         room_changes=RoomChanges(db, announcer),
-        user_changes=UserChanges(db, announcer),
+        user_changes=UserChanges(db, announcer, remover),
         verifier=verifier,
         auth=Authenticator(
             db,

@@ -165,6 +165,11 @@ SEARCH_STEP_SECONDS: Final = 0.01
 SEARCH_STEP_MAX: Final = 8
 SEARCH_STRETCHES_MAX: Final = 128
 
+# How long deleting a user waits for its messages to go, and the pause between two looks for those
+# that are not archived yet: the usual few are gone at the answer, the archiver does the rest.
+REMOVAL_WAIT: Final = 2.0
+REMOVAL_PAUSE: Final = 0.1
+
 # --- broker: hub and node ---------------------------------------------------------------------
 
 # Events kept for a subscription while its script is on its way (one Redis round trip). More than

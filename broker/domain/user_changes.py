@@ -14,11 +14,13 @@ from datetime import UTC, datetime
 from typing import Any, Final, Literal, Protocol
 
 import msgspec
+import trio
 
 from broker.domain.fields import check_email, check_name, check_url, metadata_text
 from broker.domain.users import explain_taken
 from broker.protocol.errors import ProtocolError
 from broker.protocol.ids import is_user_id
+from config import limits
 from storage.errors import StorageRefused
 from storage.postgres import removals
 from storage.postgres import user_changes as rows
@@ -91,9 +93,13 @@ def parse_ids(text: str) -> list[str]:
 class UserChanges:
     """Changes users for one process."""
 
-    def __init__(self, db: Database, announcer: Announcing) -> None:
+    def __init__(
+        self, db: Database, announcer: Announcing, messages: RemovingMessages | None = None
+    ) -> None:
+        """`messages`: removes the messages of deleted users; without it that is left to others."""
         self._db = db
         self._announcer = announcer
+        self._messages = messages
 
     async def update(
         self, project: str, user: str, fields: dict[str, Any], *, by: str | None
@@ -111,10 +117,11 @@ class UserChanges:
         await self._announcer.drain_user(project, user)
 
     async def delete(self, project: str, user: str, messages: str) -> None:
-        """Delete the user; `messages` is `keep`, `delete` or `erase`, done by the archiver.
+        """Delete the user; `messages` is `keep`, `delete` or `erase`.
 
-        Raises ProtocolError (`not_found`: there is none, or nothing is left to do about it) and
-        StorageUnavailable (repeat, or leave the rest to the archiver).
+        A few messages are gone when this returns; of many, or while there is a backlog, the
+        archiver does the rest. Raises ProtocolError (`not_found`: there is none, or nothing is left
+        to do about it) and StorageUnavailable (repeat, or leave the rest to the archiver).
         """
         if not is_user_id(user):
             raise ProtocolError("not_found", "There is no such user.")
@@ -124,8 +131,25 @@ class UserChanges:
             raise ProtocolError("not_found", "There is no such user.")
         await self._announcer.drain_user(project, user)
         await self.leave_rooms(project, user)
-        if left == "keep":
-            await removals.end_removal(self._db, Removal(project, user, left))
+        if left is not None:
+            with trio.move_on_after(limits.REMOVAL_WAIT):
+                await self._remove_messages(Removal(project, user, left))
+
+    async def _remove_messages(self, removal: Removal) -> None:
+        """Go on until all is done, cancelled whenever it takes too long."""
+        while not await self._finish(removal):
+            if self._messages is None:
+                return
+            await trio.sleep(limits.REMOVAL_PAUSE)
+
+    async def _finish(self, removal: Removal) -> bool:
+        """Do what can be done now; whether that was all."""
+        done = removal.messages == "keep" or (
+            self._messages is not None and await self._messages.remove(removal)
+        )
+        if done:
+            await removals.end_removal(self._db, removal)
+        return done
 
     async def leave_rooms(self, project: str, user: str) -> None:
         """End every membership of a deleted user and announce it. Raises StorageUnavailable."""
@@ -133,19 +157,15 @@ class UserChanges:
             for room in rooms:
                 await self._announcer.drain_room(project, room)
 
-    async def finish_removals(
-        self, older_than: float, limit: int, messages: RemovingMessages | None = None
-    ) -> int:
+    async def finish_removals(self, older_than: float, limit: int) -> int:
         """Do what others left undone, `older_than` seconds after the deletion; how many users.
 
-        `messages` removes the users' messages; without it that is left to do. Raises
-        StorageUnavailable.
+        Raises StorageUnavailable.
         """
         due = await removals.due_removals(self._db, older_than, limit)
         for removal in due:
             await self.leave_rooms(removal.project, removal.user)
-            if removal.messages == "keep" or (messages and await messages.remove(removal)):
-                await removals.end_removal(self._db, removal)
+            await self._finish(removal)
         return len(due)
 
 

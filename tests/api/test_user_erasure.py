@@ -9,6 +9,7 @@ import pytest
 import trio
 
 from broker.domain.message_removals import MessageRemover
+from config import limits
 from storage.postgres.removals import due_removals
 from tests.support.servers import fetch, run_sql
 
@@ -27,7 +28,7 @@ async def finish(api, *rooms: str, attempts: int = 10) -> None:
     for _ in range(attempts):
         for room in rooms:
             await api.archive(room)
-        if await api.services.user_changes.finish_removals(0.0, 10, remover_of(api)) == 0:
+        if await api.services.user_changes.finish_removals(0.0, 10) == 0:
             return
     raise AssertionError("the removal does not end")
 
@@ -154,6 +155,27 @@ async def test_what_was_kept_can_be_erased_later(api):
         await api.ok("DELETE", f"/v1/users/ann?messages={messages}", status=204)
         await finish(api, "r", "s")
     assert tables_with(api, TEXTS[0]) == []
+
+
+@pytest.mark.parametrize("messages", ["delete", "erase"])
+async def test_a_few_messages_are_gone_at_the_answer(api, monkeypatch, messages):
+    monkeypatch.setattr(limits, "REMOVAL_WAIT", 50.0)
+    await write_everything(api)
+
+    async def archive() -> None:
+        while True:
+            await api.archive("r")
+            await api.archive("s")
+            await trio.lowlevel.checkpoint()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(archive)
+        await api.ok("DELETE", f"/v1/users/ann?messages={messages}", status=204)
+        nursery.cancel_scope.cancel()
+    assert await due_removals(api.services.db, 0.0, 10) == []
+    shown = (await api.as_user("ben").history("r"))["items"]
+    assert [m["content"] for m in shown] == [None, None, None, None, "of ben"]
+    assert bool(tables_with(api, TEXTS[0])) == (messages == "delete")
 
 
 async def test_a_step_that_was_broken_off_is_done_again(api):

@@ -85,8 +85,11 @@ async def serve_archiver(settings: Settings, *, ready: Callable[[str], None]) ->
             changer = Changer(database, store.rooms, AccessReader(database), seeder)
             nursery.start_soon(
                 finish_removals,
-                UserChanges(database, announcer),
-                MessageRemover(database, store.rooms, store.archive, changer),
+                UserChanges(
+                    database,
+                    announcer,
+                    MessageRemover(database, store.rooms, store.archive, changer),
+                ),
             )
             nursery.start_soon(Retention(database, store.rooms, metrics).run)
             nursery.start_soon(archiver.watch_backlog)

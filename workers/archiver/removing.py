@@ -10,22 +10,23 @@ from typing import Final
 import structlog
 import trio
 
-from broker.domain.message_removals import MessageRemover
 from broker.domain.user_changes import UserChanges
+from config.limits import REMOVAL_WAIT
 from storage.errors import StorageRefused, StorageUnavailable
 
-# A process that deletes a user needs some time for many rooms; to work beside it does no harm.
-REMOVAL_LATE_AFTER: Final = 10.0
+# Whoever deletes a user gives up on its messages after REMOVAL_WAIT. It may need longer for many
+# rooms; to work beside it does no harm.
+REMOVAL_LATE_AFTER: Final = REMOVAL_WAIT + 1.0
 REMOVAL_INTERVAL: Final = 2.0
 REMOVALS_MAX: Final = 5
 
 
-async def finish_removals(users: UserChanges, messages: MessageRemover) -> None:
-    """Finish what began more than ten seconds ago, until cancelled; outlives any outage."""
+async def finish_removals(users: UserChanges) -> None:
+    """Finish what others have not, until cancelled; outlives any outage."""
     log = structlog.get_logger("archiver")
     while True:
         try:
-            await users.finish_removals(REMOVAL_LATE_AFTER, REMOVALS_MAX, messages)
+            await users.finish_removals(REMOVAL_LATE_AFTER, REMOVALS_MAX)
         except (StorageUnavailable, StorageRefused) as error:
             log.warning("removals wait", backend=error.backend, reason=error.reason)
         await trio.sleep(REMOVAL_INTERVAL)
