@@ -69,7 +69,7 @@ def create_app(services: Services) -> QuartTrio:
     for heading, route in _routes(services):
         name = f"{heading}:{route.handler.__name__}"
         app.add_url_rule(route.path, name, view_func=route.handler, methods=[route.method])
-    add_pages(app, lambda: describe_api(services))
+    add_pages(app, lambda: describe_api(services), has_chat=services.settings.chat_page)
     register_problems(app)
     Exchange(services).register(app)
     return app

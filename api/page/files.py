@@ -1,4 +1,4 @@
-"""The static files of the page, read once, each with its type and a strong ETag.
+"""The static files of a page, read once, each with its type and a strong ETag, and their answers.
 
 A file is found by its exact name among those of the package: no path is ever built from a request.
 """
@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import Final
+
+from quart import Response, request
 
 _TYPES: Final[Mapping[str, str]] = {
     "html": "text/html; charset=utf-8",
@@ -28,13 +30,31 @@ class PageFile:
     etag: str
 
 
-def load_files() -> dict[str, PageFile]:
-    """Every file that a browser may ask for, by name."""
+def load_files(package: str) -> dict[str, PageFile]:
+    """Every file of the package that a browser may ask for, by name."""
     found = {}
-    for item in files("api.page").iterdir():
+    for item in files(package).iterdir():
         content_type = _TYPES.get(item.name.rpartition(".")[2])
         if content_type is not None:
             content = item.read_bytes()
-            digest = hashlib.sha256(content).hexdigest()[:32]
-            found[item.name] = PageFile(content, content_type, f'"{digest}"')
+            found[item.name] = make_file(content, content_type)
     return found
+
+
+def make_file(content: bytes, content_type: str) -> PageFile:
+    """A file of these bytes."""
+    digest = hashlib.sha256(content).hexdigest()[:32]
+    return PageFile(content, content_type, f'"{digest}"')
+
+
+def file_response(file: PageFile) -> Response:
+    """The file, or 304 for who has it already. Always asked for again, so an update is seen."""
+    is_known = file.etag in request.headers.get("If-None-Match", "")
+    response = Response(
+        b"" if is_known else file.content,
+        status=304 if is_known else 200,
+        content_type=file.content_type,
+    )
+    response.headers["ETag"] = file.etag
+    response.headers["Cache-Control"] = "no-cache"
+    return response

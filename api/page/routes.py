@@ -24,7 +24,7 @@ from quart import Response, request
 
 from api.bodies import json_response, parse_body, read_body
 from api.openapi.operations import hidden
-from api.page.files import PageFile, load_files
+from api.page.files import file_response, load_files
 from api.routes import Route
 from api.services import Services
 from broker.domain.identity import mint_token
@@ -54,7 +54,7 @@ class PageRoutes:
 
     def __init__(self, services: Services) -> None:
         self._settings = services.settings
-        self._files = load_files()
+        self._files = load_files("api.page")
 
     def routes(self) -> Sequence[Route]:
         """The operations: none of them is part of the API that `/docs` describes."""
@@ -72,7 +72,7 @@ class PageRoutes:
     @hidden
     async def page(self) -> Response:
         """The page itself."""
-        response = _file_response(self._files["index.html"])
+        response = file_response(self._files["index.html"])
         url = self._broker_url()
         connect = "'self'" if url is None else f"'self' {_origin(url)}"
         response.headers["Content-Security-Policy"] = _POLICY.format(connect=connect)
@@ -88,12 +88,12 @@ class PageRoutes:
         found = self._files.get(name)
         if found is None or name == "index.html":
             raise ProtocolError("not_found", "There is no such path.")
-        return _file_response(found)
+        return file_response(found)
 
     @hidden
     async def client(self) -> Response:
         """The browser client, for pages of any origin."""
-        response = _file_response(self._files["parley.js"])
+        response = file_response(self._files["parley.js"])
         response.headers["Access-Control-Allow-Origin"] = "*"
         return response
 
@@ -149,19 +149,6 @@ def _origin(url: str) -> str:
     parts = urlsplit(url)
     name = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
     return f"{parts.scheme}://{name}" + (f":{parts.port}" if parts.port else "")
-
-
-def _file_response(file: PageFile) -> Response:
-    """The file, or 304 for who has it already. Always asked for again, so an update is seen."""
-    is_known = file.etag in request.headers.get("If-None-Match", "")
-    response = Response(
-        b"" if is_known else file.content,
-        status=304 if is_known else 200,
-        content_type=file.content_type,
-    )
-    response.headers["ETag"] = file.etag
-    response.headers["Cache-Control"] = "no-cache"
-    return response
 
 
 def _uncached(body: object) -> Response:

@@ -167,7 +167,7 @@ async def test_large_json_is_compressed_for_who_takes_it(api):
         assert packed.headers["content-encoding"] == "gzip", taking
         assert int(packed.headers["content-length"]) == len(packed.body) < len(plain.body) / 2
         assert gzip.decompress(packed.body) == plain.body
-    page = await api.send("GET", "/docs.js", Accept_Encoding="gzip")
+    page = await api.send("GET", "/docs/main.js", Accept_Encoding="gzip")
     assert "content-encoding" not in page.headers
 
 

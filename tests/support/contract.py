@@ -20,7 +20,7 @@ from tests.support.http import Response
 
 PROBLEM = "application/problem+json"
 _HIDDEN = re.compile(
-    r"/docs(\.css|\.js)?|/openapi\.json|/asyncapi\.yaml|/|/page/.*|/page\.json|/parley\.js"
+    r"/docs(/.*)?|/openapi\.json|/asyncapi\.yaml|/|/page/.*|/page\.json|/parley\.js"
 ).fullmatch
 _RATES = {"ratelimit-limit", "ratelimit-remaining", "ratelimit-reset"}
 
