@@ -88,7 +88,7 @@ class BanRoutes:
         await add_block(services.db, services.announcer, identity.project, identity.user, user)
         return no_content()
 
-    @describe(TOKEN, {204: None})
+    @describe(TOKEN, {204: None}, codes=("not_found",))
     async def unblock(self, user: str) -> Response:
         """Let a user write directly again; repeatable."""
         identity = await self._services.auth.token()

@@ -30,6 +30,7 @@ async def add_block(
 
 
 async def remove_block(db: Database, project: str, user: str, blocked: str) -> None:
-    """Lift a block; nothing happens if there is none."""
-    if is_user_id(blocked):
-        await rows.remove_block(db, project, user, blocked)
+    """Lift a block; nothing happens if there is none. `not_found`: what no user can be called."""
+    if not is_user_id(blocked):
+        raise ProtocolError("not_found", "There is no such user.")
+    await rows.remove_block(db, project, user, blocked)

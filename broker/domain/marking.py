@@ -22,7 +22,7 @@ from broker.domain.mending import APPEND_ATTEMPTS, Mender
 from broker.domain.notifying import Notifier
 from broker.domain.roles import Action
 from broker.domain.seeding import Seeder
-from broker.domain.unread import Reader, count_unread
+from broker.domain.unread import Reader, Unread, count_unread
 from broker.protocol.errors import ProtocolError
 from config import limits
 from storage.errors import StorageUnavailable
@@ -76,12 +76,14 @@ class Marker:
         mark = Mark(actor.user, access.version, **{kind: wanted})
         marked = await self._move(actor, room, key, mark, access.room_pk)
         self._note(key, actor.user, access.room_pk, marked)
-        unread = 0
-        if marked.read < marked.seq:
-            unread = await self._count(actor, room, Reader(key, access.room_pk, actor.user))
+        read, unread = marked.read, 0
+        if read < marked.seq:
+            # Another device may have moved the mark meanwhile: both are said as they are now.
+            counted = await self._count(actor, room, Reader(key, access.room_pk, actor.user))
+            read, unread = max(read, counted.read_seq), counted.unread
         if marked.is_told:
-            await self._tell_read(key, actor.user, marked.read, unread)
-        return MarkAnswer(marked.read if kind == "read" else marked.delivered, unread)
+            await self._tell_read(key, actor.user, read, unread)
+        return MarkAnswer(read if kind == "read" else marked.delivered, unread)
 
     async def _move(self, actor: Actor, room: str, key: str, mark: Mark, room_pk: int) -> Marked:
         def permit(access: Access) -> None:
@@ -102,13 +104,13 @@ class Marker:
                 mark = mark._replace(version=access.version)
         raise ProtocolError("unavailable", retry_after=limits.UNAVAILABLE_RETRY_AFTER)
 
-    async def _count(self, actor: Actor, room: str, reader: Reader) -> int:
+    async def _count(self, actor: Actor, room: str, reader: Reader) -> Unread:
         unread = (await count_unread(self._db, self._rooms, [reader]))[0]
         if unread is None:
             access = await self._access.read(actor.project, room, actor.user)
             access.require(Action.MARK, actor, room)
             raise ProtocolError("unavailable", retry_after=limits.UNAVAILABLE_RETRY_AFTER)
-        return unread.unread
+        return unread
 
     # --- what was held back -------------------------------------------------------------------
 

@@ -218,6 +218,7 @@ TABLE: list[Bad] = [
     *queries("t", "GET /v1/me/blocks", *LISTS),
     Bad("t", "PUT /v1/me/blocks/alice", None, "409 conflict"),
     Bad("t", "PUT /v1/me/blocks/none", None, "404 not_found"),
+    Bad("t", "DELETE /v1/me/blocks/a%2Fb", None, "404 not_found"),
     Bad("k", "DELETE /v1/me/blocks/bob", None, "401 unauthenticated"),
     Bad("k", "GET /v1/me/favorites", None, "401 unauthenticated"),
     Bad("t", "GET /v1/users/bob/export", None, "403 forbidden"),

@@ -174,7 +174,9 @@ async def test_a_promoted_replica_that_lost_writes(
 
 def raise_cursor(server: RedisServer, inbox: str) -> None:
     """The reader of this inbox gets an entry whose id no later server will reach."""
-    entry = Entry("/", 0, 0, 1, "typing.started", key_of(ROOM), "bob", 0, b'{"user":"bob"}')
+    entry = Entry(
+        "/", 0, 0, 1, "typing.started", key_of(ROOM), "bob", 0, b'{"user":"bob","expires_in":6}'
+    )
     server.command("XADD", inbox, f"{FAR_AHEAD}-0", "e", pack_entry(entry))
 
 

@@ -8,17 +8,17 @@ from tests.support.rooms import open_storage
 from tests.support.seen import Position
 
 ROOM = "general"
-MESSAGES = 300
-MESSAGE_BYTES = 60_000
+MESSAGES = 490
+MESSAGE_BYTES = 32_000
 HOSTILE_CALLS = 200
-# What those calls may make Redis send in all; one unbounded tail would be 18 MB.
+# What those calls may make Redis send in all; one unbounded tail would be 15 MB.
 HOSTILE_BYTES_MAX = 10_000_000
 
 
 async def test_a_large_resume_is_refused_and_the_connection_lives(
     processes, redis_server, database_url
 ):
-    """A11 (test 19): fewer events than RESUME_EVENTS_MAX, but 18 MB of them."""
+    """A11 (test 19): fewer events than RESUME_EVENTS_MAX, but 15 MB of them."""
     system = await start_deployment(
         processes, redis_server, database_url, brokers=1, api=False, archiver=False,
         SEND_QUEUE_BYTES=str(1024 * 1024),

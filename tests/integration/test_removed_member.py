@@ -48,7 +48,9 @@ def check_last_event(client: ChatClient, room: str, user: str) -> None:
     about_room = [
         frame
         for frame in client.frames
-        if frame.get("room") == room and frame["type"] in ("event", "unsubscribed")
+        if frame.get("room") == room
+        and frame["type"] in ("event", "unsubscribed")
+        and not frame.get("event", "").startswith("notification.")
     ]
     assert [frame["type"] for frame in about_room[-2:]] == ["event", "unsubscribed"]
     assert about_room[-2]["event"] == "member.removed"

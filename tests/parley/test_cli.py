@@ -11,7 +11,9 @@ from config.settings import load_settings
 from parley import cli
 from tests.parley.conftest import SECRET, Run
 
-COMMANDS = ["up", "broker", "api", "archiver", "migrate", "token", "apikey", "check", "bench"]
+COMMANDS = [
+    "up", "broker", "api", "archiver", "migrate", "token", "apikey", "check", "bench", "demo",
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("command", ["", *COMMANDS, "apikey create", "apikey list"])
