@@ -154,8 +154,8 @@ export function tryForm(document, operation) {
     try {
       const given = values();
       const result = await send(operation, given, secrets[given.credential]);
-      const meant = follow(document, operation.responses?.[result.status]).description;
-      showAnswer({ ...result, meant }, status, answer);
+      const said = follow(document, operation.responses?.[result.status]).description;
+      showAnswer({ ...result, said }, status, answer);
     } catch (error) {
       status.textContent = `Nothing came back: ${error.message}`;
     } finally {
@@ -181,10 +181,12 @@ export function tryForm(document, operation) {
 }
 
 function showAnswer(result, status, answer) {
+  const problem = result.status >= 400 ? parsed(result) : undefined;
   status.replaceChildren(
     h("span", { class: `status is-${String(result.status)[0]}xx`, text: result.status }),
     " ",
-    ...prose(result.meant ?? result.phrase),
+    // What the document says of a refusal names every code that there might be.
+    ...prose(problem?.title ?? result.said ?? result.phrase),
     " ",
     h("span", { class: "note", text: `in ${result.milliseconds} ms` }),
   );
@@ -193,7 +195,7 @@ function showAnswer(result, status, answer) {
     h("dt", { text: name }),
     h("dd", { text: result.headers.get(name) }),
   ]);
-  answer.replaceChildren(problemLine(result), h("dl", { class: "headers" }, ...lines), bodyView(result));
+  answer.replaceChildren(problemLine(problem), h("dl", { class: "headers" }, ...lines), bodyView(result));
 }
 
 function parsed(result) {
@@ -204,8 +206,7 @@ function parsed(result) {
   }
 }
 
-function problemLine(result) {
-  const problem = result.status >= 400 ? parsed(result) : undefined;
+function problemLine(problem) {
   if (!problem?.code) return "";
   const field = problem.field ? [" Field: ", h("code", { text: problem.field }), "."] : [];
   return h("p", { class: "problem" }, h("code", { text: problem.code }), ` ${problem.detail ?? ""}`, ...field);

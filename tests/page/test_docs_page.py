@@ -77,6 +77,8 @@ async def test_an_operation_says_what_it_takes_and_answers(open_docs: OpenDocs) 
     answered = (await page.texts("#create_message .answered"))[0]
     for text in ("201", "not_a_member", "room_not_found", "There is no such room."):
         assert text in answered
+    assert "required" in asked
+    assert "required" not in answered  # of what is received one asks what may be missing
     assert (await page.evaluate("location.hash")) == "#create_message"
 
 
@@ -86,7 +88,8 @@ async def test_a_request_with_a_key_and_one_with_a_wrong_key(
     page = await open_docs("#get_project")
     key = up.env["API_KEY"]
     await fill(page, "#get_project [name=credential]", "no-such-key")
-    assert "401" in await send(page, "get_project")
+    refused = await send(page, "get_project")
+    assert refused.startswith("401 Unauthorized in ")
     await page.wait_text("unauthenticated", "#get_project .problem")
     await fill(page, "#get_project [name=credential]", key)
     await page.click("#get_project .send")
