@@ -71,4 +71,7 @@ class MessageNotices:
                     await self._notifier.tell_messages(key, list(messages.values()))
                 except (StorageUnavailable, StorageRefused) as error:
                     self._log.info("members were not notified", room=key, reason=error.reason)
+                except Exception:
+                    # A barrier: a hint that can not be told must not stop the archive beside it.
+                    self._log.exception("members were not notified", room=key)
             await trio.sleep(NOTIFY_INTERVAL)
