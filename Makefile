@@ -27,7 +27,7 @@ up: install ## Run the whole system on this machine
 	@exec $(BIN)/parley up $(ARGS)
 
 test: install ## Run the whole test suite against real Redis and PostgreSQL
-	$(BIN)/python -m pytest -n 2 $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
 
 test-page: install ## Run the tests of the chat page in Chromium, which must be installed
 	@for program in chromium chromium-browser google-chrome google-chrome-stable; do \
