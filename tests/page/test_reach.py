@@ -87,7 +87,7 @@ async def test_everything_can_be_done_by_keyboard(
 async def to_messages(page: Page) -> None:
     """Shift+Tab from the field until a message has the focus."""
     await page.evaluate("document.querySelector('#composer').focus()")
-    for _ in range(6):
+    for _ in range(15):
         await page.press("Tab", shift=True)
         if await page.evaluate("document.activeElement.dataset.focus === 'message'"):
             return
