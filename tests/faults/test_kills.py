@@ -13,12 +13,13 @@ import trio
 from tests.support.checker import History, Place, Row, Seen, check_history
 from tests.support.deployment import Deployment, start_deployment
 from tests.support.processes import Processes, ServerProcess
+from tests.support.repeating import times
 from tests.support.rooms import open_storage
 from tests.support.servers import RedisServer
 from tests.support.talker import Talker
 from tests.support.waiting import wait_until
 
-ROUNDS = 20
+ROUNDS = times(20)
 ROOMS = 3
 USERS = 4
 USERS_NAMED = [f"user{number}" for number in range(ROOMS * USERS)]
@@ -157,7 +158,7 @@ async def test_a_kill_loses_nothing(processes, redis_server, database_url):
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-async def test_twenty_kills_lose_nothing(processes, redis_server, database_url):
+async def test_many_kills_lose_nothing(processes, redis_server, database_url):
     await run_rounds(
         processes, redis_server, database_url, seed=random.randrange(2**32), count=ROUNDS
     )

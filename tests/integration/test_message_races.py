@@ -14,11 +14,13 @@ import trio
 
 from tests.support.client import ChatClient, ChatError
 from tests.support.deployment import PROJECT, Deployment, room_path
+from tests.support.repeating import times
 from tests.support.seen import Event
 from tests.support.servers import fetch
 
 Name = Callable[[str], str]
 REPEATS = 25
+DELETIONS = times(200)
 PER_ROOM = 10
 
 
@@ -109,7 +111,7 @@ async def test_edit_against_delete(shared: Deployment, name: Name, archived: boo
         for watcher in watchers:
             await watcher.subscribe(room)
         writers = [await stack.enter_async_context(shared.connect(alice, n)) for n in (0, 1)]
-        for turn in range(REPEATS if archived else 8 * REPEATS):
+        for turn in range(DELETIONS):
             seq = (await writers[0].publish(room, "secret"))["seq"]
             if archived:
                 await shared.wait_archived()

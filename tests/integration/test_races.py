@@ -1,4 +1,4 @@
-"""Two who do what excludes each other, at once, on two nodes and two APIs, two hundred times over.
+"""Two who do what excludes each other, at once, on two nodes and two APIs, many times over.
 
 Each time the outcome is one of the legal ones; and in the end PostgreSQL, Redis (the fixture's
 fsck) and everybody who was there agree: folding the events of either node gives what both APIs say.
@@ -16,6 +16,7 @@ from tests.support.client import ChatClient, ChatError
 from tests.support.deployment import PROJECT, Deployment, room_path
 from tests.support.http import Response, request
 from tests.support.processes import ServerProcess
+from tests.support.repeating import times
 from tests.support.seen import ConnectionEnded, Event
 from tests.support.servers import fetch
 from tests.support.tokens import make_token
@@ -23,7 +24,7 @@ from tests.support.waiting import jitter
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
-TURNS = 200
+TURNS = times(200)
 Name = Callable[[str], str]
 Work = Callable[[], Awaitable[Any]]
 

@@ -11,10 +11,11 @@ from tests.support.client import ChatClient
 from tests.support.deployment import Deployment, seqs
 from tests.support.lean_client import open_lean_client
 from tests.support.paging import read_everything
+from tests.support.repeating import times
 from tests.support.tokens import make_token
 
 Name = Callable[[str], str]
-UNARCHIVED = 5_000
+UNARCHIVED = times(8_000)
 
 
 async def publish_and_read(system: Deployment, client: ChatClient, room: str, count: int) -> None:

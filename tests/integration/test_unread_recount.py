@@ -1,4 +1,4 @@
-"""Unread counts after ten thousand random operations equal a recount from the events."""
+"""Unread counts after thousands of random operations equal a recount from the events."""
 
 import random
 from collections import defaultdict
@@ -10,12 +10,13 @@ import trio
 
 from tests.support.client import ChatClient, ChatError
 from tests.support.deployment import Deployment, room_path
+from tests.support.repeating import times
 
 Name = Callable[[str], str]
 Place = tuple[str, str]
 """(user, room)."""
 
-USERS, DEVICES, ROOMS, OPERATIONS = 20, 3, 3, 10_000
+USERS, DEVICES, ROOMS, OPERATIONS = 20, 3, 3, times(10_000)
 
 
 class Talk:
@@ -76,7 +77,7 @@ def recount(messages: list[dict[str, Any]], user: str, read_seq: int) -> int:
 @pytest.mark.slow
 @pytest.mark.timeout(180)
 async def test_unread_counts_equal_a_recount_from_the_events(shared: Deployment, name: Name):
-    """Ruling 27: 10 000 operations by 20 users on 3 devices each, over two nodes."""
+    """Ruling 27: 10 000 operations (see `times`) by 20 users on 3 devices each, over two nodes."""
     rooms = [name(f"room{number}") for number in range(ROOMS)]
     users = [name(f"user{number}") for number in range(USERS)]
     for room in rooms:
