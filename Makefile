@@ -4,7 +4,7 @@
 # scripts in .venv hold its path): nothing is installed twice, and a change is never missed.
 
 .DEFAULT_GOAL := help
-.PHONY: help install up test test-page lint bench lock clean
+.PHONY: help install up test test-page test-deploy lint bench lock clean
 SHELL := /bin/sh
 
 VENV := .venv
@@ -18,7 +18,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 ARGS ?=
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo '  Options of a command go into ARGS: make up ARGS="--ephemeral"'
 
 install: $(INSTALLED) ## Create or update .venv from requirements.lock (skipped if nothing changed)
@@ -34,6 +34,13 @@ test-page: install ## Run the tests of the chat page in Chromium, which must be 
 		command -v $$program >/dev/null && exit 0; done; \
 	echo "parley: no Chromium is installed; Debian has it: apt-get install chromium" >&2; exit 1
 	$(BIN)/python -m pytest tests/page $(ARGS)
+
+test-deploy: install ## Run the tests with haproxy, nginx and promtool, which must be installed
+	@PATH="$$PATH:/usr/sbin:/sbin"; for program in haproxy nginx promtool; do \
+		command -v $$program >/dev/null || missing="$$missing $$program"; done; \
+	test -z "$$missing" || { echo "parley: not installed:$$missing; Debian has them:" \
+		"apt-get install haproxy nginx prometheus" >&2; exit 1; }
+	$(BIN)/python -m pytest tests/deploy $(ARGS)
 
 lint: install ## Check style, types and import contracts
 	$(BIN)/ruff check

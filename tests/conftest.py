@@ -21,13 +21,15 @@ from tests.support.processes import Processes, ServerProcess
 from tests.support.servers import PostgresServer, RedisServer
 from workers.embedded import ports
 
-PAGE_TESTS = ("tests", "page")
+NAMED_ONLY = {("tests", "page"), ("tests", "deploy")}
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """The tests of the page need a browser: they run when they are named (`make test-page`)."""
-    is_named = any(Path(name.partition("::")[0]).parts[:2] == PAGE_TESTS for name in config.args)
-    return True if collection_path.parts[-2:] == PAGE_TESTS and not is_named else None
+    """What needs programs of others runs when it is named: the tests of the page (a browser;
+    `make test-page`), those of deploy/ (haproxy, nginx, promtool; `make test-deploy`)."""
+    folder = collection_path.parts[-2:]
+    named = {Path(name.partition("::")[0]).parts[:2] for name in config.args}
+    return True if folder in NAMED_ONLY and folder not in named else None
 
 
 @pytest.fixture(scope="session")
