@@ -4,7 +4,7 @@
 # scripts in .venv hold its path): nothing is installed twice, and a change is never missed.
 
 .DEFAULT_GOAL := help
-.PHONY: help install up test test-page test-deploy lint bench lock clean
+.PHONY: help install up test test-page test-deploy lint fuzz bench lock clean
 SHELL := /bin/sh
 
 VENV := .venv
@@ -47,6 +47,9 @@ lint: install ## Check style, types and import contracts
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+fuzz: install ## Attack parsers and codecs for ten minutes (docs/fuzzing.md)
+	$(BIN)/python -m tests.fuzz $(ARGS)
 
 bench: install ## Measure this machine
 	@exec $(BIN)/parley bench $(ARGS)

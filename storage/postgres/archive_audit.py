@@ -59,7 +59,7 @@ def audit_rows(accepted: Iterable[Accepted]) -> list[AuditRow]:
             continue
         try:
             data = _decode(entry.data)
-        except (msgspec.DecodeError, ValueError):
+        except (msgspec.DecodeError, ValueError, RecursionError):
             continue
         if data.by == data.sender or "\0" in f"{data.id}{data.by}{data.sender}":
             continue

@@ -176,7 +176,7 @@ def plan_batch(accepted: Iterable[Accepted]) -> Plan:
             continue
         try:
             fold(plan, room_pk, incoming, plan.late_changes if is_late else plan.changes)
-        except (msgspec.DecodeError, ValueError, OverflowError, OSError) as error:
+        except (msgspec.DecodeError, ValueError, OverflowError, OSError, RecursionError) as error:
             plan.dead.append(DeadLetter(incoming, f"unreadable: {error}"))
             if incoming.entry.event == "message.created":
                 plan.messages.append(NewMessage(placeholder(room_pk, incoming), incoming))

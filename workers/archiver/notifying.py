@@ -42,7 +42,7 @@ class MessageNotices:
                     self._note_created(entry)
                 elif entry.event == "message.deleted" and entry.room in self._waiting:
                     self._waiting[entry.room].pop(self._decode_deleted(entry.data).seq, None)
-            except msgspec.DecodeError:
+            except (msgspec.DecodeError, ValueError, RecursionError):
                 # What cannot be read has become a dead letter, with its alarm.
                 continue
         if self._waiting:
