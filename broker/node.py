@@ -31,6 +31,7 @@ from config.metrics import Metrics
 from config.settings import Settings
 from storage.errors import StorageRefused, StorageUnavailable
 from storage.postgres.pool import Database
+from storage.redis.address import RedisAddress
 from storage.redis.blocking import open_blocking
 from storage.redis.inbox import InboxReader
 from storage.redis.store import RedisStore
@@ -62,6 +63,8 @@ class Node:
         """The present incarnation, as Redis knows it."""
         self.on_lease_lost: Callable[[], None] = _do_nothing
         """Called when the lease could not be renewed in time: nobody may be served on a guess."""
+        self.inbox_server: Callable[[], RedisAddress] = lambda: store.client.server
+        """Where the inbox is read: on the server that the commands go to."""
         self._incarnation = 0
         self._former: list[str] = []
         self._renewed_at = math.inf
@@ -207,7 +210,7 @@ class Node:
         while True:
             try:
                 async with open_blocking(
-                    self.settings.redis_url, name=f"parley-inbox-{self.id}"
+                    self.inbox_server(), name=f"parley-inbox-{self.id}"
                 ) as connection:
                     while True:
                         entries = await inbox.read(connection, block_ms)

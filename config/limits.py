@@ -123,6 +123,12 @@ REDIS_WATCHDOG_GRACE: Final = 0.05
 REDIS_STABLE_AFTER: Final = 1.0
 # How long `prepare` (loading the scripts, verifying the lives) may take on a new connection.
 REDIS_PREPARE_TIMEOUT: Final = 10.0
+# How long one sentinel may take to be reached and to answer; all are asked at once, so this is what
+# a dead one costs while there is no majority of the others.
+SENTINEL_TIMEOUT: Final = 1.0
+# How often a process with a connection asks whether another master has been named meanwhile: a
+# master that was replaced, but goes on accepting, is left after about this long.
+SENTINEL_WATCH_INTERVAL: Final = 2.0
 # TCP keepalive for connections with nothing to say: a dead peer is noticed after about 20 s.
 REDIS_KEEPALIVE_IDLE: Final = 10
 REDIS_KEEPALIVE_INTERVAL: Final = 3

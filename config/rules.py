@@ -198,8 +198,9 @@ class Url(Rule):
             found = f"the scheme {scheme!r}" if separator else "no scheme"
             raise ValueError(f"it has {found}; allowed: {self.allowed}")
         try:
-            parts = urlsplit(text)
-            _ = parts.port
+            # An address of sentinels has several hosts.
+            for host in urlsplit(text).netloc.rpartition("@")[2].split(","):
+                _ = urlsplit(f"//{host}").port
         except ValueError:
             raise ValueError(f"its host or port is malformed; allowed: {self.allowed}") from None
         if not rest.strip("/") or any(character.isspace() for character in text):

@@ -36,6 +36,7 @@ __all__ = ["ConfigError", "Process", "Settings", "load_settings", "variable_rule
 Process = Literal["broker", "api", "archiver", "migrate", "token", "apikey", "check"]
 
 _PORT: Final = Whole(0, 65_535)
+_REDIS_SCHEMES: Final = ("redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel")
 _MINUTE: Final = 60.0
 _HOUR: Final = 3600.0
 _DAY: Final = 86_400.0
@@ -57,7 +58,7 @@ class Settings(BaseSettings):
     host: Annotated[str, Text("a host name or address")] = Field(
         "127.0.0.1", description="The address served on. 0.0.0.0 opens it to the network."
     )
-    redis_url: Annotated[str, Url(("redis", "rediss", "unix"))] = Field(
+    redis_url: Annotated[str, Url(_REDIS_SCHEMES)] = Field(
         "", repr=False, description="Redis 6.2+ or Valkey 7.2+, with maxmemory-policy noeviction."
     )
     database_url: Annotated[str, Url(("postgresql", "postgres"))] = Field(

@@ -26,6 +26,7 @@ from storage.errors import StorageRefused, StorageUnavailable
 from storage.postgres.deployment import ensure_deployment
 from storage.postgres.migrate import schema_version
 from storage.postgres.pool import Database, open_database
+from storage.redis.address import require_address
 from storage.redis.client import RedisClient, open_redis
 from storage.redis.fsck import check_rooms
 from storage.redis.keys import Keys
@@ -62,6 +63,7 @@ def run_checks(*, with_rooms: bool) -> int:
     """Print a line for each check; returns 0 if all are well, else 1. Raises ConfigError."""
     settings = load_settings()
     settings.require_for("check")
+    require_address(settings.redis_url)
     TokenVerifier.from_settings(settings)
     # What the transports log about a server that is away, the check's own line says better.
     configure_logging("critical", "text")
@@ -136,7 +138,23 @@ async def _check_redis(servers: _Servers) -> str:
     policy = str(memory.get("maxmemory_policy", "noeviction"))
     if policy != "noeviction":
         raise CheckFailed(f"maxmemory-policy is {policy}; noeviction is needed, or messages vanish")
-    return f"{name} {server.get('valkey_version', text)}, maxmemory-policy {policy}"
+    found = f"{name} {server.get('valkey_version', text)}, maxmemory-policy {policy}"
+    return "; ".join([found, *await _describe_sentinels(servers.redis)])
+
+
+async def _describe_sentinels(redis: RedisClient) -> list[str]:
+    """Who names the server that is connected, and what is wrong with the others."""
+    answers = await redis.finder.ask_all()
+    if not answers:
+        return []
+    agreeing = sum(answer.master == redis.server for answer in answers)
+    found = [f"{redis.server} is the master by {agreeing} of {len(answers)} sentinels"]
+    for answer in answers:
+        if answer.problem is not None:
+            found.append(answer.problem.reason)
+        elif answer.master != redis.server:
+            found.append(f"{answer.sentinel} names {answer.master}")
+    return found
 
 
 async def _check_postgres(servers: _Servers) -> str:

@@ -21,6 +21,7 @@ from broker.domain.identity import TokenVerifier
 from config.errors import ConfigError
 from config.logging import configure_logging
 from config.settings import Process, Settings, load_settings
+from storage.redis.address import require_address
 
 # Set by `run_broker` for its children only: which one of BROKER_PROCESSES this is.
 INDEX_VARIABLE: Final = "PARLEY_BROKER_INDEX"
@@ -63,6 +64,7 @@ def run_archiver() -> int:
 def _start(process: Process) -> Settings:
     settings = load_settings()
     settings.require_for(process)
+    require_address(settings.redis_url)
     if process != "archiver":
         # A key that can not be used is told at once, not when both storages have answered.
         TokenVerifier.from_settings(settings)

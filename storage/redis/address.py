@@ -1,21 +1,31 @@
 """Where Redis is and how to get in: what `REDIS_URL` says, parsed and checked once.
 
 Law of this file: pure, no I/O except reading the certificate files when a TLS context is built.
-redis-py parses the URL; what it ignores in silence (a database that is no number, an option that
-nobody knows) is refused here. No error text and no `repr` ever holds the password, and since a
-malformed URL may have the password anywhere, no error text quotes the URL.
+redis-py parses the URL of a server; what it ignores in silence (a database that is no number, an
+option that nobody knows) is refused here. A URL of sentinels is one of a server with several hosts
+and the service's name in front of the database. No error text and no `repr` ever holds a password,
+and since a malformed URL may have it anywhere, no error text quotes the URL.
 """
 
 from __future__ import annotations
 
+import re
 import ssl
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from redis.connection import SSLConnection, UnixDomainSocketConnection, parse_url
 
+from config.errors import ConfigError
+
 DEFAULT_PORT: Final = 6379
+DEFAULT_SENTINEL_PORT: Final = 26379
+# Sentinels themselves allow no others.
+_SERVICE: Final = re.compile(r"[A-Za-z0-9._-]+")
+_SENTINEL: Final = "+sentinel"
+_SENTINEL_SCHEMES: Final = ("redis+sentinel", "rediss+sentinel")
 TLS_OPTIONS: Final = frozenset(
     {
         "ssl_ca_certs",
@@ -66,6 +76,8 @@ class RedisAddress:
     password: str | None = field(default=None, repr=False)
     database: int = 0
     tls: TlsOptions | None = None
+    must_be_master: bool = False
+    """Whether the server has to say that it is one: what sentinels tell may be old."""
 
     def __str__(self) -> str:
         """For logs and error texts: no user, no password."""
@@ -75,14 +87,88 @@ class RedisAddress:
         return f"{host}:{self.port}"
 
 
+@dataclass(frozen=True, slots=True)
+class SentinelAddress:
+    """A service whose master is asked for, at every connection, from those who watch over it."""
+
+    service: str
+    sentinels: tuple[RedisAddress, ...]
+    server: RedisAddress
+    """How to get into whichever server is the master; its host and port mean nothing."""
+
+    def __str__(self) -> str:
+        """For logs and error texts."""
+        return f"{self.service} by {', '.join(map(str, self.sentinels))}"
+
+    def master_at(self, host: str, port: int) -> RedisAddress:
+        """The address of the service's master, once it is known."""
+        return replace(self.server, host=host, port=port, must_be_master=True)
+
+
+Address = RedisAddress | SentinelAddress
+
+
+def require_address(url: str) -> None:
+    """Raise ConfigError if `REDIS_URL` can not be understood."""
+    try:
+        parse_address(url)
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
+
+
+def parse_address(url: str) -> Address:
+    """Understand whatever `REDIS_URL` may be. Raises ValueError naming REDIS_URL."""
+    scheme = url.partition("://")[0].lower()
+    return _parse_sentinel_url(url) if scheme in _SENTINEL_SCHEMES else parse_redis_url(url)
+
+
+def _parse_sentinel_url(url: str) -> SentinelAddress:
+    scheme, _, rest = url.partition("://")
+    rest, _, query = rest.partition("#")[0].partition("?")
+    authority, _, path = rest.partition("/")
+    account, at, hosts = authority.rpartition("@")
+    service, _, database = path.partition("/")
+    if not _SERVICE.fullmatch(service):
+        raise ValueError(
+            "REDIS_URL: the service's name behind the sentinels is missing or malformed"
+        )
+    options = dict(parse_qsl(query, keep_blank_values=True))
+    username = options.pop("sentinel_username", None)
+    password = options.pop("sentinel_password", None)
+    if username is not None and password is None:
+        raise ValueError("REDIS_URL: sentinel_username needs sentinel_password")
+    plain = scheme.lower().removesuffix(_SENTINEL)
+    # What is left is a server's URL, whose host nobody looks at.
+    server = parse_redis_url(f"{plain}://{account}{at}master/{database}?{urlencode(options)}")
+    sentinels = tuple(
+        RedisAddress(*_parse_host(host), username=username, password=password, tls=server.tls)
+        for host in hosts.split(",")
+    )
+    return SentinelAddress(service, sentinels, server)
+
+
+def _parse_host(text: str) -> tuple[str, int]:
+    try:
+        parts = urlsplit(f"//{text}")
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        host, port = None, None
+    if not host or port == 0:
+        raise ValueError("REDIS_URL: a sentinel's host or port is missing or malformed")
+    return host, DEFAULT_SENTINEL_PORT if port is None else port
+
+
 def parse_redis_url(url: str) -> RedisAddress:
-    """Understand `redis://`, `rediss://` and `unix://`. Raises ValueError naming REDIS_URL."""
+    """Understand `redis://`, `rediss://` and `unix://`: one server. Raises ValueError likewise."""
     try:
         parts: dict[str, Any] = dict(parse_url(url))  # type: ignore[no-untyped-call]
     except ValueError as error:
         # redis-py's own text is safe only where it names the schemes; others may quote the URL.
         if "schemes" in str(error):
-            raise ValueError("REDIS_URL: must begin with redis://, rediss:// or unix://") from None
+            raise ValueError(
+                "REDIS_URL: must begin with redis://, rediss://, unix://, "
+                "redis+sentinel:// or rediss+sentinel://"
+            ) from None
         raise ValueError("REDIS_URL: host, port or an option is malformed") from None
     connection_class = parts.pop("connection_class", None)
     is_unix = connection_class is UnixDomainSocketConnection

@@ -18,7 +18,7 @@ from redis.exceptions import RedisError
 
 from config.limits import CONNECT_TIMEOUT, REDIS_RECEIVE_BYTES
 from storage.errors import StorageUnavailable
-from storage.redis.address import parse_redis_url
+from storage.redis.address import RedisAddress, parse_redis_url
 from storage.redis.handshake import check_handshake, explain_failure, handshake_commands
 from storage.redis.replies import INCOMPLETE, LifeInDoubt, Reply, build_reader, feed, pack
 from storage.redis.sockets import CONNECTION_ERRORS, ByteSocket, describe, dial
@@ -118,14 +118,19 @@ class BlockingConnection:
 
 @asynccontextmanager
 async def open_blocking(
-    url: str, *, name: str = "parley-blocking", connect_timeout: float = CONNECT_TIMEOUT
+    server: str | RedisAddress,
+    *,
+    name: str = "parley-blocking",
+    connect_timeout: float = CONNECT_TIMEOUT,
 ) -> AsyncIterator[BlockingConnection]:
     """Open a connection, greeted and ready, and close it after the block.
 
-    Raises StorageUnavailable if Redis is away, StorageRefused if REDIS_URL is wrong, ValueError if
-    it is malformed. Opens no task, so errors of the block leave as they are.
+    `server` is the URL of one, or the address that a client is connected to (`RedisClient.server`):
+    asked again, sentinels might lead to another. Raises StorageUnavailable if Redis is away,
+    StorageRefused if REDIS_URL is wrong, ValueError if it is malformed. Opens no task, so errors of
+    the block leave as they are.
     """
-    address = parse_redis_url(url)
+    address = parse_redis_url(server) if isinstance(server, str) else server
     try:
         with trio.fail_after(connect_timeout):
             socket = await dial(address)

@@ -6,6 +6,8 @@ Law of this file:
   StorageUnavailable("not_done"). Nothing waits in hope and nothing is sent twice; whoever wants
   to try again does so, with an idempotency key.
 - A lost connection is replaced after a jittered pause that grows while attempts fail.
+- Where the address names sentinels, every connection is to the master that they name then, and it
+  is given up when they name another.
 - What only the operator can mend (a wrong password, a certificate) is logged once as an error and
   tried on nevertheless, since servers are also mended; `wait_connected` raises it at once.
 """
@@ -32,11 +34,12 @@ from config.limits import (
     REDIS_STABLE_AFTER,
 )
 from storage.errors import StorageRefused, StorageUnavailable
-from storage.redis.address import RedisAddress, parse_redis_url
+from storage.redis.address import Address, RedisAddress, parse_address
 from storage.redis.calls import Caller
 from storage.redis.connection import RedisConnection, Traffic
 from storage.redis.handshake import check_handshake, explain_failure, handshake_commands
 from storage.redis.replies import OnReply, Reply, pack
+from storage.redis.sentinel import ServerFinder
 from storage.redis.sockets import CONNECTION_ERRORS, dial
 
 __all__ = [
@@ -84,19 +87,20 @@ class RedisClient(Caller):
 
     def __init__(
         self,
-        address: RedisAddress,
+        address: Address,
         *,
         prepare: Prepare | None = None,
         name: str,
         command_timeout: float,
         connect_timeout: float,
     ) -> None:
-        self._address = address
+        self.finder = ServerFinder(address)
         self._prepare = prepare
         self._name = name
         self._command_timeout = command_timeout
         self._connect_timeout = connect_timeout
         self._connection: RedisConnection | None = None
+        self._server: RedisAddress | None = None
         self._number = 0
         self._failures = 0
         self._offered_at = math.inf
@@ -117,6 +121,16 @@ class RedisClient(Caller):
     def connection_number(self) -> int:
         """How many connections have been offered; another number is another connection."""
         return self._number
+
+    @property
+    def server(self) -> RedisAddress:
+        """The server that commands go to now; further connections of the process go there too.
+
+        Raises StorageUnavailable while there is no connection.
+        """
+        if not self.is_connected or self._server is None:
+            raise self._unavailable()
+        return self._server
 
     def submit(self, packed: bytes, on_reply: OnReply, timeout: float | None = None) -> None:
         connection = self._connection
@@ -183,49 +197,61 @@ class RedisClient(Caller):
 
     async def _serve_one(self) -> None:
         """One connection from dialling to its loss. Leaves the reason of a failure in `_error`."""
+        address = self.finder.address
         try:
+            found = await self.finder.find()
+            address = found.server
             with trio.fail_after(self._connect_timeout):
-                socket = await dial(self._address)
-        except (*CONNECTION_ERRORS, trio.TooSlowError) as error:
-            self._note_failure(error)
+                socket = await dial(found.server)
+        except (
+            *CONNECTION_ERRORS, trio.TooSlowError, StorageUnavailable, StorageRefused,
+        ) as error:  # fmt: skip
+            self._note_failure(address, error)
             return
         connection = RedisConnection(socket, command_timeout=self._command_timeout)
+        watching = trio.CancelScope()
+
+        async def run_connection() -> None:
+            await connection.run()
+            watching.cancel()
+
         try:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(connection.run)
-                await self._offer(connection)
+                nursery.start_soon(run_connection)
+                await self._offer(connection, found.server)
+                with watching:
+                    now = await self.finder.wait_replaced(found)
+                    connection.lose(f"the sentinels name another master, {now.server}")
         finally:
             self._connection = None
             self._totals.add(connection.traffic())
         if self._error is None:
             self._log.warning("redis connection lost", reason=connection.lost)
 
-    async def _offer(self, connection: RedisConnection) -> None:
+    async def _offer(self, connection: RedisConnection, server: RedisAddress) -> None:
         """Make the connection ready and offer it, or give it up."""
         try:
             with trio.fail_after(self._connect_timeout):
-                replies = await connection.pipeline_packed(
-                    handshake_commands(self._address, self._name)
-                )
-            check_handshake(self._address, replies)
+                replies = await connection.pipeline_packed(handshake_commands(server, self._name))
+            check_handshake(server, replies)
             if self._prepare is not None:
                 with trio.fail_after(REDIS_PREPARE_TIMEOUT):
                     await self._prepare(connection)
         except Exception as error:
             # `prepare` is the caller's: whatever it raises, this connection is not offered.
-            self._note_failure(error)
+            self._note_failure(server, error)
             connection.lose("it could not be prepared")
             return
         if connection.lost is None:
-            self._connection = connection
+            self._connection, self._server = connection, server
             self._number += 1
             self._offered_at = trio.current_time()
             self._error = None
             self._signal_change()
-            self._log.info("redis connected", number=self._number)
+            self._log.info("redis connected", number=self._number, server=str(server))
 
-    def _note_failure(self, error: Exception) -> None:
-        explained = explain_failure(self._address, error)
+    def _note_failure(self, address: Address, error: Exception) -> None:
+        explained = explain_failure(address, error)
         is_news = self._error is None or self._error.reason != explained.reason
         self._error = explained
         if is_news:
@@ -259,7 +285,7 @@ async def open_redis(
     Raises ValueError for a malformed URL. Errors of the block itself leave in an ExceptionGroup.
     """
     client = RedisClient(
-        parse_redis_url(url),
+        parse_address(url),
         prepare=prepare,
         name=name,
         command_timeout=command_timeout,

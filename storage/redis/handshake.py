@@ -13,19 +13,21 @@ import trio
 from redis.exceptions import AuthenticationError, NoPermissionError
 
 from storage.errors import StorageRefused, StorageUnavailable
-from storage.redis.address import RedisAddress
+from storage.redis.address import Address, RedisAddress
 from storage.redis.replies import Reply, pack
 from storage.redis.sockets import describe
 
 
 def handshake_commands(address: RedisAddress, name: str) -> list[bytes]:
-    """AUTH, SELECT and CLIENT SETNAME as far as the address needs them; at least one command."""
+    """AUTH, SELECT, ROLE as far as the address needs them, and CLIENT SETNAME."""
     commands = []
     if address.password is not None:
         user = (address.username,) if address.username is not None else ()
         commands.append(pack("AUTH", *user, address.password))
     if address.database:
         commands.append(pack("SELECT", address.database))
+    if address.must_be_master:
+        commands.append(pack("ROLE"))
     # Last and always: a server that wants a password refuses it to those who gave none.
     commands.append(pack("CLIENT", "SETNAME", name))
     return commands
@@ -36,6 +38,11 @@ def check_handshake(address: RedisAddress, replies: Sequence[Reply | Exception])
     for reply in replies[:-1]:
         if isinstance(reply, Exception):
             raise _explain(address, reply) from None
+    if address.must_be_master:
+        role = replies[-2]
+        if not isinstance(role, list) or role[0] != b"master":
+            reason = f"{address} is no master, although the sentinels name it"
+            raise StorageUnavailable("redis", "not_done", reason)
     last = replies[-1]
     # A user without the right to name its connection is fine; one without any right is not.
     if isinstance(last, Exception) and not isinstance(last, NoPermissionError):
@@ -53,7 +60,7 @@ def _explain(address: RedisAddress, error: Exception) -> Exception:
     return error
 
 
-def explain_failure(address: RedisAddress, error: Exception) -> StorageUnavailable | StorageRefused:
+def explain_failure(address: Address, error: Exception) -> StorageUnavailable | StorageRefused:
     """Why no connection came about, with what a reader needs: which server, which variable."""
     if isinstance(error, (StorageRefused, StorageUnavailable)):
         return error

@@ -1,10 +1,15 @@
 """`parley check`: a line for each check, status 1 with the reason if one fails."""
 
+from pathlib import Path
+
 import pytest
+import trio
 
 from tests.parley.conftest import SECRET, Run
 from tests.support.issuer import open_issuer
+from tests.support.sentinels import SentinelServer, url_of
 from tests.support.servers import RedisServer
+from workers.embedded import ports
 
 
 def states(out: str) -> dict[str, str]:
@@ -45,6 +50,35 @@ def test_servers_that_are_away_fail_with_their_reason(run: Run, free_port: int) 
     assert found.status == 1
     assert "refused" in found.out
     assert "hunter2" not in found.out + found.err
+
+
+def test_a_url_that_can_not_be_understood_is_one_line(run: Run, database_url: str) -> None:
+    urls = {"REDIS_URL": "redis://:hunter2@h?colour=red", "DATABASE_URL": database_url}
+    for command in ("check", "archiver"):
+        found = run(command, **urls, JWT_SECRET=SECRET)
+        assert found.status == 2
+        assert found.err.startswith("parley: REDIS_URL: unknown option colour")
+        assert found.err.count("\n") == 1
+
+
+def test_what_the_sentinels_say_is_told(
+    run: Run, private_redis: RedisServer, database_url: str, tmp_path: Path, free_port: int
+) -> None:
+    sentinel = SentinelServer(tmp_path / "sentinel", ports.free_port())
+    sentinel.start(private_redis.port)
+    try:
+        trio.run(sentinel.wait_ready)
+        url = url_of(sentinel.port, free_port)
+        found = run("check", REDIS_URL=url, DATABASE_URL=database_url, JWT_SECRET=SECRET)
+    finally:
+        sentinel.stop()
+    assert states(found.out)["redis"] == "ok"
+    assert f"127.0.0.1:{private_redis.port} is the master by 1 of 2 sentinels; " in found.out
+    assert f"127.0.0.1:{free_port}: Connection refused" in found.out
+    away = url_of(free_port)
+    found = run("check", REDIS_URL=away, DATABASE_URL=database_url, JWT_SECRET=SECRET)
+    assert states(found.out)["redis"] == "FAILED"
+    assert f"no sentinel of chat: 127.0.0.1:{free_port}: Connection refused" in found.out
 
 
 def test_a_redis_that_may_drop_keys_is_refused(

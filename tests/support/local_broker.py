@@ -29,6 +29,7 @@ from broker.protocol.events import TimeTexts
 from broker.services import Services
 from config import limits
 from config.metrics import Metrics
+from storage.redis.address import parse_redis_url
 from storage.redis.keys import user_channel
 from tests.support.client import ChatClient
 from tests.support.rooms import PROJECT, Storage, fault_settings, key_of, open_storage
@@ -170,7 +171,7 @@ async def open_broker(
     async with open_storage(redis_url, database_url, name="local-broker", **changes) as storage:
         if prepare is not None:
             prepare(storage)
-        settings = fault_settings(reader_url or redis_url, database_url, **changes)
+        settings = fault_settings(redis_url, database_url, **changes)
         access = AccessReader(storage.db)
         metrics = Metrics()
         counts = Counts(metrics)
@@ -184,6 +185,9 @@ async def open_broker(
             metrics=metrics,
             audit_interval=audit_interval,
         )
+        if reader_url is not None:
+            inbox_server = parse_redis_url(reader_url)
+            node.inbox_server = lambda: inbox_server
         failure: BaseException | None = None
         async with trio.open_nursery() as nursery:
 

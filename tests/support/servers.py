@@ -86,13 +86,18 @@ class RedisServer:
 
         Raises redis.exceptions.ResponseError for an error reply.
         """
-        encoded = [word if isinstance(word, bytes) else str(word).encode() for word in words]
-        packed = b"*%d\r\n" % len(encoded)
-        packed += b"".join(b"$%d\r\n%s\r\n" % (len(word), word) for word in encoded)
-        with socket.create_connection((LOOPBACK, self.port), timeout=10) as connection:
-            connection.sendall(packed)
-            with connection.makefile("rb") as reader:
-                return _read_reply(reader.readline, reader.read)
+        return run_command(self.port, *words)
+
+
+def run_command(port: int, *words: str | int | bytes) -> Any:
+    """Run one command on a connection of its own to whatever speaks Redis on a port."""
+    encoded = [word if isinstance(word, bytes) else str(word).encode() for word in words]
+    packed = b"*%d\r\n" % len(encoded)
+    packed += b"".join(b"$%d\r\n%s\r\n" % (len(word), word) for word in encoded)
+    with socket.create_connection((LOOPBACK, port), timeout=10) as connection:
+        connection.sendall(packed)
+        with connection.makefile("rb") as reader:
+            return _read_reply(reader.readline, reader.read)
 
 
 def _read_reply(read_line: Callable[[], bytes], read: Callable[[int], bytes]) -> Any:

@@ -30,7 +30,7 @@ async def run_archiver(
     with trio.CancelScope() as scope:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(
-                watch_archive, archiver, system.store.archive, system.settings.redis_url, 0.01
+                watch_archive, archiver, system.store.archive, system.store.client, 0.01
             )
             task_status.started()
             await archiver.run()

@@ -76,9 +76,8 @@ async def serve_archiver(settings: Settings, *, ready: Callable[[str], None]) ->
                 await nursery.start(serve_metrics, metrics, settings.host, settings.metrics_port)
             await _check_servers(settings, store, database)
             nursery.start_soon(
-                watch_archive, archiver, store.archive, settings.redis_url,
-                settings.archive_interval,
-            )  # fmt: skip
+                watch_archive, archiver, store.archive, store.client, settings.archive_interval
+            )
             seeder = Seeder(database, store.rooms)
             announcer = Announcer(database, store.rooms, seeder)
             nursery.start_soon(announce_late, announcer, metrics)

@@ -16,6 +16,7 @@ from config.limits import COMMAND_TIMEOUT, RECONNECT_DELAY_MAX
 from storage.errors import StorageRefused, StorageUnavailable
 from storage.redis.archive import ArchiveStore
 from storage.redis.blocking import BlockingConnection, open_blocking
+from storage.redis.client import RedisClient
 from workers.archiver.archiver import Archiver
 
 # While all partitions are idle. Bounded, so that a dead connection is noticed.
@@ -26,14 +27,18 @@ _NOTHING: Final = f"{2**64 - 1}-{2**64 - 1}"
 
 
 async def watch_archive(
-    archiver: Archiver, store: ArchiveStore, redis_url: str, interval: float
+    archiver: Archiver, store: ArchiveStore, client: RedisClient, interval: float
 ) -> None:
-    """Mark partitions due as entries arrive, until cancelled; outlives any outage of Redis."""
+    """Mark partitions due as entries arrive, until cancelled; outlives any outage of Redis.
+
+    It waits on the server that `client` is connected to, and moves with it.
+    """
     log = structlog.get_logger("archiver")
     while True:
         try:
-            async with open_blocking(redis_url, name="parley-archiver-wait") as connection:
-                while True:
+            server = client.server
+            async with open_blocking(server, name="parley-archiver-wait") as connection:
+                while client.server == server:
                     await _wait_once(connection, archiver, store, interval)
         except (StorageUnavailable, StorageRefused) as error:
             log.warning("waiting for entries was interrupted", reason=error.reason)

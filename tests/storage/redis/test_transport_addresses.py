@@ -16,8 +16,16 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from config.errors import ConfigError
 from storage.errors import StorageRefused
-from storage.redis.address import RedisAddress, TlsOptions, parse_redis_url
+from storage.redis.address import (
+    RedisAddress,
+    SentinelAddress,
+    TlsOptions,
+    parse_address,
+    parse_redis_url,
+    require_address,
+)
 from storage.redis.blocking import open_blocking
 from storage.redis.client import RedisClient, open_redis
 from tests.support.servers import RedisServer
@@ -157,6 +165,74 @@ def test_a_bad_url_is_refused_without_telling_the_password(url, reason):
     with pytest.raises(ValueError, match=f"REDIS_URL: .*{reason}") as caught:
         parse_redis_url(url)
     assert "s3cr" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "address"),
+    [
+        (
+            "redis+sentinel://s1:1,s2,[::1]:3/chat",
+            SentinelAddress(
+                "chat",
+                (RedisAddress("s1", 1), RedisAddress("s2", 26379), RedisAddress("::1", 3)),
+                RedisAddress("master"),
+            ),
+        ),
+        (
+            f"redis+sentinel://bob:{SECRET_QUOTED}@s/a.b-c_D/3"
+            "?sentinel_username=w&sentinel_password=p%40",
+            SentinelAddress(
+                "a.b-c_D",
+                (RedisAddress("s", 26379, username="w", password="p@"),),
+                RedisAddress("master", username="bob", password=SECRET, database=3),
+            ),
+        ),
+        (
+            "rediss+sentinel://s/chat/?ssl_ca_certs=/c+a.pem",
+            SentinelAddress(
+                "chat",
+                (RedisAddress("s", 26379, tls=TlsOptions(ca_certs="/c a.pem")),),
+                RedisAddress("master", tls=TlsOptions(ca_certs="/c a.pem")),
+            ),
+        ),
+        ("redis://h", RedisAddress(host="h")),
+    ],
+)
+def test_what_a_url_of_sentinels_says(url, address):
+    assert parse_address(url) == address
+
+
+@pytest.mark.parametrize(
+    ("rest", "reason"),
+    [
+        ("s1:1,s2:2", "the service's name"),
+        ("s1:1/", "the service's name"),
+        ("s1:1/no space", "the service's name"),
+        ("/chat", "a sentinel's host"),
+        ("s1,,s2/chat", "a sentinel's host"),
+        ("s1:0/chat", "a sentinel's host"),
+        ("s1:port/chat", "a sentinel's host"),
+        ("s1:99999/chat", "a sentinel's host"),
+        ("s1/chat/zero", "the database"),
+        ("s1/chat?sentinel_username=bob", "sentinel_username needs sentinel_password"),
+        ("s1/chat?colour=red", "unknown option colour"),
+        ("s1/chat?ssl_ca_certs=x", "unknown option ssl_ca_certs"),
+    ],
+)
+def test_a_bad_url_of_sentinels_is_refused_without_telling_the_password(rest, reason):
+    with pytest.raises(ValueError, match=f"REDIS_URL: .*{reason}") as caught:
+        parse_address(f"redis+sentinel://bob:{SECRET_QUOTED}@{rest}")
+    assert "s3cr" not in str(caught.value)
+    with pytest.raises(ConfigError, match=f"REDIS_URL: .*{reason}"):
+        require_address(f"redis+sentinel://bob:{SECRET_QUOTED}@{rest}")
+
+
+def test_no_text_of_an_address_of_sentinels_holds_a_password():
+    address = parse_address(
+        f"redis+sentinel://bob:{SECRET_QUOTED}@s1:1,s2/chat?sentinel_password={SECRET_QUOTED}"
+    )
+    assert "s3cr" not in repr(address)
+    assert str(address) == "chat by s1:1, s2:26379"
 
 
 def test_no_text_of_an_address_holds_the_password():
