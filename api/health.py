@@ -38,10 +38,13 @@ class HealthRoutes:
 
     @describe(NONE, {200: ReadyDocument, 503: ReadyDocument}, cache="no-store")
     async def readyz(self) -> Response:
-        """Whether Redis and PostgreSQL answer; 503 if not."""
+        """Whether Redis and PostgreSQL answer and the process goes on; 503 if not."""
+        readiness = self._services.readiness
+        readiness.note_asked()
         parts = {"redis": await self._has_redis(), "postgres": await self._has_postgres()}
-        is_ready = all(parts.values())
-        response = _uncached({"ready": is_ready, **parts}, 200 if is_ready else 503)
+        is_ready = all(parts.values()) and not readiness.is_stopping
+        body = {"ready": is_ready, **parts, "draining": readiness.is_stopping}
+        response = _uncached(body, 200 if is_ready else 503)
         if not is_ready:
             response.headers["Retry-After"] = "1"
         return response

@@ -1,9 +1,11 @@
 """The composition root of one API process, and how it starts and stops.
 
-Nesting is the order of shutdown: storage outside, the server inside. SIGTERM or SIGINT stops
-accepting; requests under way get DRAIN_SECONDS (less a little for the rest) to end, then they are
-cancelled. At the start both storages must answer once, since a database that does not belong to the
-Redis beside it must never be served; until they do, the process waits and says so.
+Nesting is the order of shutdown: storage outside, the server inside. SIGTERM or SIGINT takes the
+readiness away, for balancers, and serves on for a moment; then accepting stops, and requests under
+way get what is left of DRAIN_SECONDS (less a little for the rest) to end before they are cancelled.
+A second signal stops at once. At the start both storages must answer once, since a database that
+does not belong to the Redis beside it must never be served; until they do, the process waits and
+says so.
 """
 
 from __future__ import annotations
@@ -57,7 +59,7 @@ async def serve_api(settings: Settings, *, ready: Callable[[str], None]) -> None
     """
     stopping = trio.Event()
     async with trio.open_nursery() as signals:
-        await signals.start(_watch_signals, stopping)
+        await signals.start(_watch_signals, stopping, signals.cancel_scope)
         async with open_services(settings) as services:
             if await _wait_deployment(services, stopping):
                 await _serve(services, stopping, ready)
@@ -130,7 +132,14 @@ async def _wait_deployment(services: Services, stopping: trio.Event) -> bool:
 
 async def _serve(services: Services, stopping: trio.Event, ready: Callable[[str], None]) -> None:
     settings = services.settings
-    app = create_app(services)
+    app = WholeRequests(create_app(services), services.readiness)
+    config = server_config(settings)
+
+    async def wait_shutdown() -> None:
+        await stopping.wait()
+        left = await services.readiness.leave(settings.drain_seconds)
+        config.graceful_timeout = left * (1 - _CLOSING_SHARE)
+
     async with trio.open_nursery() as nursery:
         nursery.start_soon(services.marker.run)
         if settings.metrics_port:
@@ -143,9 +152,9 @@ async def _serve(services: Services, stopping: trio.Event, ready: Callable[[str]
             addresses: list[str] = await serving.start(
                 partial(
                     hypercorn.trio.serve,
-                    WholeRequests(app),
-                    server_config(settings),
-                    shutdown_trigger=stopping.wait,
+                    app,
+                    config,
+                    shutdown_trigger=wait_shutdown,
                     mode="asgi",
                 )
             )
@@ -169,9 +178,15 @@ def server_config(settings: Settings) -> Config:
 
 
 async def _watch_signals(
-    stopping: trio.Event, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    stopping: trio.Event,
+    everything: trio.CancelScope,
+    *,
+    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
+    """The first signal drains, the second stops at once."""
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         task_status.started()
         async for _ in signals:
+            if stopping.is_set():
+                everything.cancel()
             stopping.set()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from api.auth import Authenticator
 from broker.domain.access import AccessReader
@@ -16,6 +16,7 @@ from broker.domain.publishing import Publisher
 from broker.domain.room_changes import RoomChanges
 from broker.domain.user_changes import UserChanges
 from config.metrics import Metrics
+from config.readiness import Readiness
 from config.settings import Settings
 from storage.postgres.pool import Database
 from storage.redis.store import RedisStore
@@ -40,3 +41,4 @@ class Services:
     verifier: TokenVerifier
     auth: Authenticator
     metrics: Metrics
+    readiness: Readiness = field(default_factory=Readiness)

@@ -1,4 +1,4 @@
-"""An ASGI layer under the application: a request is over before its answer ends.
+"""An ASGI layer under the application: a request is over before its answer ends, or the connection.
 
 A refusal often comes before the body was read. The HTTP server can only go on with a connection
 whose request has come in whole, and its reader waits for somebody to take the body: without this
@@ -10,6 +10,9 @@ come by then, the answer says `Connection: close`, and what still comes is taken
 the server has closed the connection. That the client has gone is not told while a part of the
 answer is being sent: the framework would give up in the middle, and it is with the last part that
 the server closes the connection.
+
+When the process is about to stop every answer says `Connection: close`: whoever keeps connections,
+such as a balancer, sends the next request elsewhere instead of into one that is being closed.
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ from typing import Any
 import trio
 
 from config.api_limits import API_UNREAD_BYTES_MAX, API_UNREAD_SECONDS
+from config.readiness import Readiness
 
 # What ASGI servers and applications hand each other: mappings whose `type` says the rest.
 Message = Any
@@ -30,8 +34,9 @@ Application = Callable[[Any, Any, Any], Awaitable[None]]
 class WholeRequests:
     """The application, with the rest of every request's body taken care of."""
 
-    def __init__(self, application: Application) -> None:
+    def __init__(self, application: Application, readiness: Readiness) -> None:
         self._application = application
+        self._readiness = readiness
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Serve one request (or the lifespan, which is passed on)."""
@@ -42,7 +47,9 @@ class WholeRequests:
         body = _Body(receive, sending)
 
         async def answer(message: Message) -> None:
-            if message["type"] == "http.response.start" and not await body.wait_taken():
+            if message["type"] == "http.response.start" and (
+                not await body.wait_taken() or self._readiness.is_stopping
+            ):
                 message["headers"] = [*message.get("headers", ()), (b"connection", b"close")]
             async with sending:
                 await send(message)

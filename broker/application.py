@@ -1,8 +1,9 @@
 """What the listener serves: opens connections, looks at their deadlines, and drains them.
 
-The drain, in this order: no new connections, the `drain` frame, no new commands, all answers that
-are on their way, then the closes spread by the clients themselves, the rest with 1012. Events are
-posted until the very end, so that nobody misses what happened before its close.
+The drain, in this order: not ready any more (and a moment for the balancers to see it), no new
+connections, the `drain` frame, no new commands, all answers that are on their way, then the closes
+spread by the clients themselves, the rest with 1012. Events are posted until the very end, so that
+nobody misses what happened before its close.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from broker.protocol import errors
 from broker.services import Services
 from broker.wire import Peer, Receiver
 from config import limits
+from config.readiness import Readiness
 
 DRAIN_POLL = 0.05
 """How often a drain looks whether the last answer has gone out, in seconds."""
@@ -29,7 +31,7 @@ class BrokerApplication:
     def __init__(self, services: Services) -> None:
         self._services = services
         self._connections: set[Connection] = set()
-        self.is_draining = False
+        self._readiness = Readiness()
 
     def open_connection(self, peer: Peer) -> Receiver:
         """See `broker.wire.Application`."""
@@ -40,11 +42,13 @@ class BrokerApplication:
 
     def readiness(self) -> dict[str, object]:
         """See `broker.wire.Application`; not ready while draining or without Redis."""
+        self._readiness.note_asked()
         redis = self._services.store.client.is_connected
+        is_stopping = self._readiness.is_stopping
         return {
-            "ready": redis and not self.is_draining,
+            "ready": redis and not is_stopping,
             "redis": redis,
-            "draining": self.is_draining,
+            "draining": is_stopping,
             "node": self._services.node.id,
         }
 
@@ -79,10 +83,11 @@ class BrokerApplication:
         metrics.last_seen_waiting.set(node.live.last_seen.waiting)
 
     async def drain(self, listener: Listener, drain_seconds: float) -> None:
-        """End every connection within `drain_seconds`."""
-        deadline = trio.current_time() + drain_seconds
+        """End every connection, with DRAIN_LEAVE_SHARE of `drain_seconds` to spare."""
+        deadline = trio.current_time() + drain_seconds * (1 - limits.DRAIN_LEAVE_SHARE)
         within = round(drain_seconds * limits.DRAIN_RECONNECT_SHARE, 3)
-        self.is_draining = True
+        await self._readiness.leave(drain_seconds)
+        told_at = trio.current_time()
         listener.stop_accepting()
         self._services.node.begin_drain()
         for connection in list(self._connections):
@@ -90,12 +95,24 @@ class BrokerApplication:
                 connection.drain(within)
         with trio.move_on_after(within):
             await self._wait_for_answers()
-        await listener.wait_closed(
-            max(0.0, deadline - drain_seconds + within - trio.current_time())
-        )
-        self.disconnect_all(errors.RESTART)
-        await listener.wait_closed(max(0.0, deadline - limits.CLOSE_TIMEOUT - trio.current_time()))
+        await listener.wait_closed(max(0.0, told_at + within - trio.current_time()))
+        await self._close_rest(listener, deadline)
+        await listener.wait_closed(max(0.0, deadline - trio.current_time()))
         listener.abort()
+
+    async def _close_rest(self, listener: Listener, deadline: float) -> None:
+        """Close who did not leave, some at a time, over half of the time until `deadline`.
+
+        Those who know no `drain` come back when they are closed, and must not all do so at once.
+        """
+        rest = [connection for connection in self._connections if not connection.is_closed]
+        turns = max(1, int((deadline - trio.current_time()) / 2 / DRAIN_POLL))
+        size = max(1, -(-len(rest) // turns))
+        for first in range(0, len(rest), size):
+            for connection in rest[first : first + size]:
+                connection.disconnect(errors.RESTART)
+            if await listener.wait_closed(DRAIN_POLL) == 0:
+                return
 
     async def _wait_for_answers(self) -> None:
         # Only while draining, and bounded by the caller: an event would cost every publish.

@@ -111,25 +111,31 @@ async def _serve(
         await background.start(listener.run)
         ready(f"ws://{settings.host}:{listener.port}/v1/connect")
         await stopping.wait()
+        ends_at = trio.current_time() + settings.drain_seconds
         await application.drain(listener, settings.drain_seconds)
-        await _leave(node, settings)
+        await _leave(node, settings, ends_at - trio.current_time())
         tasks.cancel_scope.cancel()
         background.cancel_scope.cancel()
 
 
-async def _leave(node: Node, settings: Settings) -> None:
+async def _leave(node: Node, settings: Settings, left: float) -> None:
+    """Write and say what is still to be said, in half of the time that is left; the other half is
+    for closing the storages."""
+    time_for_it = max(left / 2, limits.DRAIN_LEAVE_MIN)
     within = settings.drain_seconds * limits.DRAIN_RECONNECT_SHARE
     linger = min(within + settings.presence_grace, limits.DRAIN_LINGER_MAX)
     log = structlog.get_logger("broker")
     try:
-        with trio.move_on_after(limits.CLOSE_TIMEOUT):
+        with trio.move_on_after(time_for_it / 2):
             await node.live.last_seen.write_all()
     except StorageUnavailable as error:
         log.info("last_seen_at is not written", reason=str(error))
     try:
-        await node.upkeep.flush()
-        await node.drain(linger)
-    except StorageUnavailable as error:
+        with trio.fail_after(time_for_it / 2):
+            await node.upkeep.flush()
+            await node.drain(linger)
+    except (StorageUnavailable, trio.TooSlowError) as error:
+        # Its lease ends by itself, and survivors clean up then.
         log.info("left without saying so", reason=str(error))
 
 

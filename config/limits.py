@@ -218,8 +218,21 @@ LOOKS_AT_ONCE: Final = 4
 SLOW_COMMAND_DEADLINE: Final = 8.0
 # How often deadlines of connections (authentication, token expiry) are looked at.
 TICK_INTERVAL: Final = 1.0
+# Part of DRAIN_SECONDS in which only /readyz says that the process stops (4 of 20 s), and the most
+# it may be: balancers that ask every second or two need two refusals to be sure. Beyond, a longer
+# DRAIN_SECONDS is for the clients.
+DRAIN_LEAD_SHARE: Final = 0.2
+DRAIN_LEAD_MAX: Final = 10.0
+# Whoever asks /readyz twice within this watches it: the usual pauses are 1 to 10 s. Where nobody
+# watches nobody is waited for, and Ctrl-C of a developer ends at once.
+READY_WATCHED_WITHIN: Final = 30.0
 # Part of DRAIN_SECONDS that clients get to reconnect elsewhere; the rest is for answers and closes.
 DRAIN_RECONNECT_SHARE: Final = 0.5
+# Part of DRAIN_SECONDS that is kept for the end: last writes, leaving Redis, closing both storages.
+# What is left between the clients' part and this is for the closes (2 of 20 s).
+DRAIN_LEAVE_SHARE: Final = 0.2
+# The least that a node takes for leaving, whatever DRAIN_SECONDS is: one round trip to Redis.
+DRAIN_LEAVE_MIN: Final = 0.5
 # A drained node's presence outlives it by at most this, whatever DRAIN_SECONDS is.
 DRAIN_LINGER_MAX: Final = 15.0
 

@@ -14,11 +14,12 @@ class HealthDocument(Struct, kw_only=True):
 
 
 class ReadyDocument(Struct, kw_only=True):
-    """Whether the process can do its work, and which part of it can not."""
+    """Whether the process should get requests; if not, because of what."""
 
     ready: bool
     redis: bool
     postgres: bool
+    draining: bool
 
 
 class ProjectDocument(Struct, kw_only=True):

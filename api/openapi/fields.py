@@ -258,6 +258,7 @@ FIELDS: Final[MappingProxyType[str, dict[str, Any]]] = MappingProxyType(
         "ready": _says("Whether the process can do its work.", True),
         "redis": _says("Whether Redis answers.", True),
         "postgres": _says("Whether PostgreSQL answers.", True),
+        "draining": _says("Whether the process was told to stop.", False),
         "HealthDocument.status": _says("Always `ok`.", "ok"),
     }
 )

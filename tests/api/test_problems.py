@@ -104,6 +104,7 @@ async def test_health_and_readiness(api):
         "ready": True,
         "redis": True,
         "postgres": True,
+        "draining": False,
     }
 
 
@@ -127,7 +128,7 @@ async def test_without_redis_reads_and_writes_are_unavailable_and_come_back(
     answer = await api.as_nobody().send("GET", "/readyz")
     assert (answer.status, answer.json()) == (
         503,
-        {"ready": False, "redis": False, "postgres": True},
+        {"ready": False, "redis": False, "postgres": True, "draining": False},
     )
     assert (await api.as_nobody().send("GET", "/healthz")).status == 200
     private_redis.start()

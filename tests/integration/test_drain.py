@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import AsyncExitStack
+from functools import partial
 from typing import Any
 
 import pytest
@@ -10,6 +11,8 @@ import trio
 from tests.integration.conftest import Start
 from tests.support.client import ChatClient, ChatError, ConnectionEnded
 from tests.support.deployment import Deployment
+from tests.support.http import request
+from tests.support.processes import ServerProcess
 from tests.support.servers import PostgresServer
 from tests.support.tokens import make_token
 from tests.support.waiting import wait_until
@@ -212,6 +215,54 @@ async def test_while_it_drains_nobody_is_let_in(start: Start) -> None:
             assert refused.value.code == "unavailable"
         assert await alice.wait_ended() == 1012
     assert await system.brokers[0].wait_ended() == 0
+
+
+async def ready_status(server: ServerProcess) -> int:
+    """What /readyz answers; 0 if nobody does."""
+    try:
+        return (await request("GET", f"{server.base_url}/readyz", timeout=5)).status
+    except OSError:
+        return 0
+
+
+async def test_who_watches_is_told_before_anything_is_refused(start: Start) -> None:
+    """Promise 6: readiness goes first; meanwhile the broker serves, also whoever comes now."""
+    system = await start(brokers=1, api=False, archiver=False, DRAIN_SECONDS="10")
+    broker = system.brokers[0]
+    async with system.connect("alice") as alice:
+        for _ in range(2):
+            assert await ready_status(broker) == 200
+        broker.terminate()
+        await wait_until(partial(is_unready, broker), what="/readyz tells it")
+        async with system.connect("bob") as bob:
+            assert "time" in await alice.call("ping")
+            assert [alice.drain, bob.drain] == [None, None]
+            await bob.wait(lambda: bob.drain)
+        await alice.wait(lambda: alice.drain)
+        assert alice.drain == {"type": "drain", "reconnect_within": 5}
+        assert await ready_status(broker) == 0
+    assert await broker.wait_ended() == 0
+
+
+async def is_unready(server: ServerProcess) -> bool:
+    return await ready_status(server) == 503
+
+
+async def test_an_api_serves_on_while_whoever_watches_is_told(start: Start) -> None:
+    """Nothing is refused, and no further request goes into a connection that is about to close."""
+    system = await start(brokers=0, archiver=False, DRAIN_SECONDS="10")
+    api = system.api
+    assert api is not None
+    await system.create_room("room", "alice")
+    for _ in range(2):
+        assert await ready_status(api) == 200
+    before = await system.send("GET", "/v1/rooms/room")
+    assert before.headers.get("connection") != "close"
+    api.terminate()
+    await wait_until(partial(is_unready, api), what="/readyz tells it")
+    answer = await system.send("POST", "/v1/rooms/room/messages", {"content": "text"})
+    assert (answer.status, answer.headers["connection"]) == (201, "close")
+    assert await api.wait_ended() == 0
 
 
 @pytest.mark.slow
