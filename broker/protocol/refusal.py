@@ -108,7 +108,9 @@ def frame_fault(
 def _read_object(text: str | bytes) -> tuple[dict[str, Any] | None, ProtocolError]:
     """The object as the most lenient parser sees it, or None and why it is none."""
     try:
-        data = json.loads(text, parse_int=_bounded_integer)
+        # As text: of bytes json would guess the encoding, and read UTF-16 that nobody else takes.
+        plain = text if isinstance(text, str) else text.decode()
+        data = json.loads(plain, parse_int=_bounded_integer)
     except RecursionError:
         return None, ProtocolError("bad_request", _TOO_DEEP)
     except ValueError:
