@@ -12,6 +12,7 @@ import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
@@ -122,8 +123,13 @@ def shared_processes(
     redis.start()
     database_url = postgres_server.create_database()
     processes = Processes(folder / "processes", {})
+    # Nobody needs more rights than those in deploy/: each test that uses this proves it.
+    rights: dict[str, Any] = {
+        "REDIS_URL": redis.add_user(),
+        "DATABASE_URL": postgres_server.restrict(database_url),
+    }
     try:
-        yield trio.run(partial(start_deployment, processes, redis, database_url))
+        yield trio.run(partial(start_deployment, processes, redis, database_url, **rights))
     finally:
         processes.kill_all()
         redis.stop()

@@ -89,7 +89,8 @@ async def require_deployment(client: RedisClient, deployment: str) -> None:
             "this Redis belongs to another deployment than DATABASE_URL; "
             "use the pair that belongs together, or an empty Redis",
         )
-    policy = (await client.commands.config_get("maxmemory-policy")).get("maxmemory-policy")
+    # Not CONFIG GET: a user with no more rights than it needs may not ask for that.
+    policy = (await client.commands.info("memory")).get("maxmemory_policy")
     if policy not in (None, "noeviction"):
         raise ConfigError(
             "REDIS_URL",

@@ -24,6 +24,11 @@ from workers.embedded.postgres import EmbeddedPostgres
 from workers.embedded.redis import EmbeddedRedis
 
 TEMPLATE = "parley_template"
+DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
+# The login that is made of the role in `deploy/postgres-roles.sql`.
+SERVICE = "parley_app"
+# Of those who have no more rights than they need, on servers that only this machine reaches.
+_PASSWORD = "a-password-of-the-tests"
 
 
 class RedisServer:
@@ -87,6 +92,13 @@ class RedisServer:
         Raises redis.exceptions.ResponseError for an error reply.
         """
         return run_command(self.port, *words)
+
+    def add_user(self, name: str = "parley") -> str:
+        """Make the user as `deploy/redis-users.acl` has it; returns the URL with which it comes."""
+        lines = (DEPLOY / "redis-users.acl").read_text(encoding="utf-8").splitlines()
+        (rules,) = (line.split()[2:] for line in lines if line.split()[1] == name)
+        self.command("ACL", "SETUSER", name, "reset", *rules, f">{_PASSWORD}")
+        return self.url.replace("redis://", f"redis://{name}:{_PASSWORD}@")
 
 
 def run_command(port: int, *words: str | int | bytes) -> Any:
@@ -188,6 +200,19 @@ class PostgresServer:
             self.execute(statement)
         else:
             self._background.submit(self.execute, statement)
+
+    def restrict(self, url: str) -> str:
+        """Set rights in a database by `deploy/postgres-roles.sql`; the URL of who has no others."""
+        roles = (DEPLOY / "postgres-roles.sql").read_text(encoding="utf-8")
+        login = f"""
+            DO $$ BEGIN
+                IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = '{SERVICE}') THEN
+                    CREATE ROLE {SERVICE} LOGIN PASSWORD '{_PASSWORD}' IN ROLE parley_service;
+                END IF;
+            END $$
+        """
+        run_sql(url, lambda connection: connection.execute(f"{roles};{login}"))
+        return url.replace(url.split("//")[1].split("@")[0], f"{SERVICE}:{_PASSWORD}")
 
     def execute(self, statement: str, *arguments: Any) -> None:
         """Run a statement on the server's own database."""
