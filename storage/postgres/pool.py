@@ -96,14 +96,23 @@ class Database:
         """
         connection = await self._bridge.call(self._pool.begin)
         held = HeldTransaction(self._bridge, connection)
+        is_ending = False
+
+        async def commit() -> None:
+            nonlocal is_ending
+            is_ending = True  # from here on the pool takes the connection back, whatever happens
+            await self._pool.commit(connection)
+
         try:
             yield held
+            await self._bridge.call(commit)
         except BaseException as error:
-            reason = held.failure or error
-            with trio.CancelScope(shield=True):
-                await self._bridge.call(lambda: self._pool.roll_back(connection, reason))
+            # A call that is cancelled before its start has not asked for the commit.
+            if not is_ending:
+                reason = held.failure or error
+                with trio.CancelScope(shield=True):
+                    await self._bridge.call(lambda: self._pool.roll_back(connection, reason))
             raise
-        await self._bridge.call(lambda: self._pool.commit(connection))
 
     def statistics(self) -> PoolStatistics:
         """A snapshot of the pool; may be a moment old."""

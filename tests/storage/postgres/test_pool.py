@@ -141,6 +141,32 @@ async def test_cancelling_ends_the_statement_and_rolls_back(database: Database):
     await wait_until(ended, what="the cancelled statement ends on the server")
 
 
+@pytest.mark.parametrize("when", ["before the commit is asked for", "before it has begun"])
+async def test_a_held_transaction_that_is_cancelled_at_its_end_keeps_nothing(
+    database: Database, when: str
+):
+    """Between the last statement and the commit: the connection must not be lost with its locks."""
+    await database.execute("CREATE TABLE things (n int PRIMARY KEY)")
+    async with trio.open_nursery() as nursery:
+
+        async def insert(task_status=trio.TASK_STATUS_IGNORED) -> None:
+            async with database.open_transaction() as transaction:
+                await transaction.run(lambda c: c.execute("INSERT INTO things VALUES (1)"))
+                task_status.started()
+                if when == "before the commit is asked for":
+                    nursery.cancel_scope.cancel()
+
+        await nursery.start(insert)
+        # It asks for the commit as soon as this task waits; at the latest then it is cancelled.
+        nursery.cancel_scope.cancel()
+    stored = await database.fetchval("SELECT count(*) FROM things")
+    # It would wait for the lock of a transaction that nobody ends.
+    await database.execute("INSERT INTO things VALUES (1) ON CONFLICT DO NOTHING")
+    assert await database.fetchval("SELECT count(*) FROM things") == 1
+    assert stored == 0 or when == "before it has begun"
+    await wait_until(lambda: database.statistics().open == database.statistics().idle)
+
+
 async def test_cancelling_before_the_call_does_nothing(database: Database):
     with trio.CancelScope() as scope:
         scope.cancel()
