@@ -16,7 +16,6 @@ from contextlib import asynccontextmanager
 from functools import partial
 from typing import Final
 
-import hypercorn.trio
 import structlog
 import trio
 from hypercorn.config import Config
@@ -25,6 +24,7 @@ from api.app import create_app
 from api.auth import Authenticator
 from api.rates import RequestRates
 from api.services import Services
+from api.serving import serve_http
 from api.whole_requests import WholeRequests
 from broker.domain.access import AccessReader
 from broker.domain.announcing import Announcer
@@ -39,9 +39,16 @@ from broker.domain.publishing import Publisher
 from broker.domain.room_changes import RoomChanges
 from broker.domain.seeding import Seeder
 from broker.domain.user_changes import UserChanges
-from config.api_limits import API_HEAD_BYTES_MAX, API_KEEP_ALIVE, API_START_RETRY
+from config.api_limits import (
+    API_CONNECTIONS_MAX,
+    API_HEAD_BYTES_MAX,
+    API_KEEP_ALIVE,
+    API_START_RETRY,
+)
+from config.descriptors import allow_connections
 from config.metrics import Metrics, serve_metrics
 from config.settings import Settings
+from config.wire_limits import LISTEN_BACKLOG
 from storage.errors import StorageUnavailable
 from storage.postgres.deployment import ensure_deployment
 from storage.postgres.pool import Database, open_database
@@ -151,11 +158,11 @@ async def _serve(services: Services, stopping: trio.Event, ready: Callable[[str]
         async with trio.open_nursery() as serving:
             addresses: list[str] = await serving.start(
                 partial(
-                    hypercorn.trio.serve,
+                    serve_http,
                     app,
                     config,
-                    shutdown_trigger=wait_shutdown,
-                    mode="asgi",
+                    connections_max=allow_connections(API_CONNECTIONS_MAX),
+                    wait_shutdown=wait_shutdown,
                 )
             )
             ready(addresses[0])
@@ -171,6 +178,7 @@ def server_config(settings: Settings) -> Config:
     config.accesslog = None
     config.errorlog = None
     config.include_server_header = False
+    config.backlog = LISTEN_BACKLOG
     config.keep_alive_timeout = API_KEEP_ALIVE
     config.h11_max_incomplete_size = API_HEAD_BYTES_MAX
     config.graceful_timeout = settings.drain_seconds * (1 - _CLOSING_SHARE)

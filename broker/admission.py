@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 WATCH_ATTEMPTS = 20
 """Each further one means that the node has just taken a new name."""
 
+NOBODY_YET = Actor("", None, "user")
+
 
 def actor_of(identity: Identity) -> Actor:
     """The user as the gate before every action sees it."""

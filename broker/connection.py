@@ -4,8 +4,7 @@ The rules: everything here is synchronous; whatever must wait runs in a task of 
 comes back. Frames of one room take effect in the order sent, because one command of a room is
 under way at a time and later ones queue behind it; different rooms may overtake each other. A
 publish into a warm room takes no task at all: the frame is packed into the script's call here,
-and the reply's callback posts the answer. Clean-up only marks the hub dirty, so it needs no
-Redis.
+and the reply's callback posts the answer. Clean-up needs no Redis: it marks the hub dirty.
 """
 
 from __future__ import annotations
@@ -17,12 +16,10 @@ from functools import partial
 import trio
 
 from broker import admission, handlers
-from broker.domain.access import Actor
 from broker.domain.identity import Identity
 from broker.fast_publish import begin_publish
 from broker.protocol import errors, frames
 from broker.protocol.commands import (
-    RATED_AS_MESSAGES,
     Auth,
     Command,
     Ping,
@@ -39,10 +36,9 @@ from broker.rates import Allowance
 from broker.room_queue import RoomQueue
 from broker.services import Services
 from broker.wire import Peer
+from broker.workload import Workload
 from config import limits
 from storage.redis.keys import room_key, split_room_key
-
-NOBODY_YET = Actor("", None, "user")
 
 
 class Connection:
@@ -56,8 +52,10 @@ class Connection:
         "_peer",
         "_services",
         "_waiting",
+        "_workload",
         "actor",
         "channel",
+        "charge_answer",
         "has_finished_at_once",
         "identity",
         "is_beginning",
@@ -78,6 +76,7 @@ class Connection:
         self._services = services
         self._allowance = Allowance(settings.rate_messages_per_second, now)
         self.queue = RoomQueue(peer, self._begin)
+        self._workload = Workload(services.start, self.queue.count_waiting)
         self._not_objects = 0
         self._waiting: deque[Command] | None = None
         self._is_admitting = False
@@ -85,7 +84,7 @@ class Connection:
         self.has_finished_at_once = False
         self._due_at = now + settings.auth_timeout
         self.state = State.AWAITING_AUTH
-        self.actor = NOBODY_YET
+        self.actor = admission.NOBODY_YET
         self.identity: Identity | None = None
         self.user = ""
         self.channel = ""
@@ -96,6 +95,7 @@ class Connection:
         self.typing: set[str] = set()
         """R of the rooms that it types in."""
         self.post = peer.post
+        self.charge_answer = self._allowance.charge_answer
 
     @property
     def id(self) -> str:
@@ -132,6 +132,7 @@ class Connection:
         if self.channel:
             hub.remove_connection(self.channel, self)
         self.queue.clear()
+        self._workload.clear()
         self._waiting = None
 
     def _handle(self, command: Command) -> None:
@@ -140,9 +141,7 @@ class Connection:
             self.refuse(command.id, ProtocolError(code))
             self._count_refusal()
             return
-        is_message = type(command) in RATED_AS_MESSAGES
-        wait = self._allowance.take(is_message=is_message, now=trio.current_time())
-        if wait:
+        if wait := self._allowance.take(type(command), trio.current_time()):
             after = round(wait + 0.005, 2)
             self.refuse(command.id, ProtocolError("rate_limited", retry_after=after))
             self._count_refusal()
@@ -153,7 +152,7 @@ class Connection:
             if self.state is State.AWAITING_AUTH:
                 self._start_admission(command.token, command)
             else:
-                self._services.start(partial(handlers.refresh, self, self._services, command))
+                self._workload.add(partial(handlers.refresh, self, self._services, command))
         else:
             self.queue.add(room_key(self.actor.project, command.room), command)
 
@@ -187,14 +186,15 @@ class Connection:
 
     def start_room_command(self, key: str, command: Command, work: handlers.Work) -> None:
         """Run a command of a room in a task, behind the barrier for its errors."""
+        deadline = trio.current_time() + limits.SLOW_COMMAND_DEADLINE
 
         async def run() -> None:
             try:
-                await handlers.answer_errors(self, self._services, command, work)
+                await handlers.answer_errors(self, self._services, command, work, deadline)
             finally:
                 self.queue.advance(key)
 
-        self._services.start(run)
+        self._workload.add(run)
 
     def _start_admission(self, token: str, command: Auth | Refresh | None) -> None:
         self._is_admitting = True

@@ -9,7 +9,8 @@ Everything else goes up whole (control frames, fragments, binary, broken ones, f
 to judge). While a message that went up is not handled yet, text frames go up too, so none is
 overtaken. After a broken or a close frame everything goes up unlooked at. What is held is one
 partial frame, at most `frame_bytes_max` and its header. A longer frame, or a longer message in
-fragments, gives 1009 as soon as its header is there, and everything after it is dropped.
+fragments (or one of too many), gives 1009 as soon as its header is there, and everything after it
+is dropped.
 
 No I/O here, nothing awaits, and no frame is handled.
 """
@@ -19,6 +20,7 @@ from __future__ import annotations
 from typing import Final
 
 from broker.protocol import errors
+from config import wire_limits
 
 Step = str | bytes | int
 
@@ -50,7 +52,8 @@ class FrameWalker:
     """Walks the frames of one connection; see the module's docstring.
 
     `messages_up` counts complete data messages that went up; whoever handles one takes one off.
-    `controls` counts control frames ever seen. `has_seen_close`: the peer's close frame went up.
+    `controls` and `fragments` count control and other frames that went up. `has_seen_close`: the
+    peer's close frame went up.
     """
 
     __slots__ = (
@@ -58,8 +61,10 @@ class FrameWalker:
         "_is_deaf",
         "_is_unlooked",
         "_message_bytes",
+        "_pieces",
         "_rest",
         "controls",
+        "fragments",
         "has_seen_close",
         "messages_up",
     )
@@ -68,16 +73,26 @@ class FrameWalker:
         self._frame_bytes_max = frame_bytes_max
         self._rest = b""
         self._message_bytes = -1  # size so far of a fragmented message; -1: none is open
+        self._pieces = 0
         self._is_unlooked = False
         self._is_deaf = False
         self.messages_up = 0
         self.controls = 0
+        self.fragments = 0
         self.has_seen_close = False
 
     @property
     def held_bytes(self) -> int:
         """Bytes of a partial frame that are held."""
         return len(self._rest)
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether more went up than is allowed in CONTROL_FRAMES_SECONDS."""
+        return (
+            self.controls > wire_limits.CONTROL_FRAMES_MAX
+            or self.fragments > wire_limits.FRAGMENTS_MAX
+        )
 
     def walk(self, data: bytes) -> list[Step]:
         """The steps that these next bytes complete."""
@@ -133,13 +148,17 @@ class FrameWalker:
             length = int.from_bytes(data[at + 2 : at + header - 4], "big")
             if length <= (_SHORT_MAX if header == 8 else _MEDIUM_MAX) or length > _LONG_MAX:
                 return _BROKEN
-        if not first & _CONTROL and self._size_with(first, length) > self._frame_bytes_max:
+        if not first & _CONTROL and (
+            self._size_with(first, length) > self._frame_bytes_max
+            or self._pieces >= wire_limits.FRAGMENTS_PER_MESSAGE_MAX
+        ):
             return _TOO_BIG
         stop = at + header + length
         if stop > end:
             return _PARTIAL
         if not first & _CONTROL and first != _TEXT_WHOLE:
             self._message_bytes = -1 if first & _FIN else self._size_with(first, length)
+            self._pieces = 0 if first & _FIN else self._pieces + 1
         return stop
 
     def _is_legal(self, first: int, length: int) -> bool:
@@ -165,8 +184,10 @@ class FrameWalker:
             self.controls += 1
             if first & _OPCODE == _CLOSE:
                 self.has_seen_close = self._is_unlooked = True
-        elif first & _FIN:
-            self.messages_up += 1
+        else:
+            self.fragments += 1
+            if first & _FIN:
+                self.messages_up += 1
 
     def _text(self, data: bytes, at: int, stop: int) -> Step:
         length = data[at + 1] & 0x7F

@@ -64,18 +64,20 @@ _encode = msgspec.json.Encoder().encode
 
 
 async def answer_errors(
-    connection: Connection, services: Services, command: Command, work: Work
+    connection: Connection, services: Services, command: Command, work: Work, deadline: float
 ) -> None:
-    """Run a command; whatever goes wrong is its answer."""
-    refusal = await _find_refusal(connection, work)
+    """Run a command; whatever goes wrong, or not in time (trio's), is its answer."""
+    refusal = await _find_refusal(connection, work, deadline)
     if refusal is not None:
         connection.refuse(command.id, refusal)
     services.counts.count(command_type(command), refusal.code if refusal else "ok")
 
 
-async def _find_refusal(connection: Connection, work: Work) -> ProtocolError | None:
+async def _find_refusal(
+    connection: Connection, work: Work, deadline: float
+) -> ProtocolError | None:
     try:
-        with trio.fail_after(limits.SLOW_COMMAND_DEADLINE):
+        with trio.fail_at(deadline):
             await work()
     except ProtocolError as error:
         return error
@@ -205,6 +207,7 @@ async def history(connection: Connection, services: Services, command: History) 
     )
     has_more = page.has_more_after if command.after is not None else page.has_more_before
     more = b"true" if has_more else b"false"
+    connection.charge_answer(len(page.items))
     connection.reply(command.id, b'{"messages":%b,"has_more":%b}' % (page.items, more))
 
 
@@ -217,7 +220,8 @@ async def refresh(connection: Connection, services: Services, command: Auth | Re
         await _reconsider_subscriptions(connection, services)
         connection.reply(command.id, auth_result(identity))
 
-    await answer_errors(connection, services, command, work)
+    deadline = trio.current_time() + limits.SLOW_COMMAND_DEADLINE
+    await answer_errors(connection, services, command, work, deadline)
 
 
 async def _reconsider_subscriptions(connection: Connection, services: Services) -> None:

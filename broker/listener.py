@@ -26,7 +26,7 @@ from broker.keepalive import Closing, Keepalive
 from broker.listening import close_all, open_listening_sockets
 from broker.wire import Application, Wire
 from broker.wire_life import WireLife
-from config import limits
+from config import limits, wire_limits
 from config.metrics import Metrics
 from config.settings import Settings
 
@@ -43,14 +43,14 @@ class ListenerOptions:
     host: str = "127.0.0.1"
     port: int = 0
     reuse_port: bool = False
-    backlog: int = limits.LISTEN_BACKLOG
+    backlog: int = wire_limits.LISTEN_BACKLOG
     connections_max: int = limits.CONNECTIONS_MAX
     allowed_origins: tuple[str, ...] = ()
     max_frame_bytes: int = 65_536
     send_queue_bytes: int = 1024 * 1024
     ping_interval: float = 25.0
     pong_timeout: float = 8.0
-    head_timeout: float = limits.HEAD_TIMEOUT
+    head_timeout: float = wire_limits.HEAD_TIMEOUT
     close_timeout: float = limits.CLOSE_TIMEOUT
     slow_close_timeout: float = limits.SLOW_CLOSE_TIMEOUT
 
@@ -202,7 +202,7 @@ class Listener:
     async def _accept(self, listening: socket.socket) -> None:
         while True:
             await trio.lowlevel.wait_readable(listening)
-            for _ in range(limits.ACCEPTS_PER_TURN):
+            for _ in range(wire_limits.ACCEPTS_PER_TURN):
                 try:
                     accepted, address = listening.accept()
                 except BlockingIOError:
@@ -210,13 +210,13 @@ class Listener:
                 except OSError as error:
                     if error.errno in _EXHAUSTED:
                         _logger.warning("accepting_paused", reason=error.strerror)
-                        await trio.sleep(limits.ACCEPT_PAUSE)
+                        await trio.sleep(wire_limits.ACCEPT_PAUSE)
                         break
                     continue  # that one connection went away before it was taken
                 self._admit(accepted, address)
 
     def _admit(self, accepted: socket.socket, address: tuple[str, int]) -> None:
-        if len(self._wires) >= self._options.connections_max + limits.CONNECTIONS_ABOVE_MAX:
+        if len(self._wires) >= self._options.connections_max + wire_limits.CONNECTIONS_ABOVE_MAX:
             self._refused += 1
             accepted.close()
             return

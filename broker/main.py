@@ -8,7 +8,6 @@ belong to it.
 
 from __future__ import annotations
 
-import resource
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
@@ -30,15 +29,13 @@ from broker.protocol import errors
 from broker.protocol.events import TimeTexts
 from broker.services import Services
 from config import limits
+from config.descriptors import allow_connections
 from config.metrics import Metrics, serve_metrics
 from config.settings import Settings
 from storage.errors import StorageUnavailable
 from storage.postgres.deployment import ensure_deployment
 from storage.postgres.pool import Database, open_database
 from storage.redis.store import RedisStore, open_store, require_deployment
-
-DESCRIPTORS_KEPT = 256
-"""File descriptors that are not connections: storages, logs, metrics, listening sockets."""
 
 
 async def serve_broker(settings: Settings, *, ready: Callable[[str], None]) -> None:
@@ -105,7 +102,9 @@ async def _serve(
         background.start_soon(services.marker.run)
         listener = Listener(
             application=application,
-            options=ListenerOptions.from_settings(settings, connections_max=connections_max()),
+            options=ListenerOptions.from_settings(
+                settings, connections_max=allow_connections(limits.CONNECTIONS_MAX)
+            ),
             metrics=metrics,
         )
         await background.start(listener.run)
@@ -137,15 +136,6 @@ async def _leave(node: Node, settings: Settings, left: float) -> None:
     except (StorageUnavailable, trio.TooSlowError) as error:
         # Its lease ends by itself, and survivors clean up then.
         log.info("left without saying so", reason=str(error))
-
-
-def connections_max() -> int:
-    """As many as the process has file descriptors for; the soft limit is raised to the hard one."""
-    _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if hard == resource.RLIM_INFINITY:
-        hard = limits.CONNECTIONS_MAX + DESCRIPTORS_KEPT
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    return max(1, min(limits.CONNECTIONS_MAX, hard - DESCRIPTORS_KEPT))
 
 
 async def _wait_deployment(

@@ -1,7 +1,12 @@
-"""How much one connection may ask: token buckets, the count of refusals. Pure, time passed in."""
+"""How much one connection may ask: token buckets, the count of refusals. Pure, time passed in.
+
+Three rates: messages; what is read at a price (a page, a subscription and what it resumes), whose
+answers are charged by size afterwards; everything else.
+"""
 
 from __future__ import annotations
 
+from broker.protocol.commands import RATED_AS_MESSAGES, RATED_AS_READING
 from config import limits
 
 
@@ -25,6 +30,10 @@ class TokenBucket:
             return 0.0
         self._tokens = tokens
         return (1 - tokens) / self._rate
+
+    def charge(self, tokens: float) -> None:
+        """Take tokens for what has been done already; there may be less than none afterwards."""
+        self._tokens -= tokens
 
 
 class RefusalCount:
@@ -55,18 +64,28 @@ class RefusalCount:
 class Allowance:
     """What one connection may send: messages, other frames, and refusals until it is closed."""
 
-    __slots__ = ("_messages", "_others", "_refusals")
+    __slots__ = ("_messages", "_others", "_reading", "_refusals")
 
     def __init__(self, messages_per_second: float, now: float) -> None:
         other = messages_per_second * limits.RATE_OTHER_FACTOR
         burst = limits.RATE_BURST_SECONDS
         self._messages = TokenBucket(messages_per_second, messages_per_second * burst, now)
         self._others = TokenBucket(other, other * burst, now)
+        # As many at once as of the others, for whoever comes back to all of its rooms.
+        self._reading = TokenBucket(other / limits.RATE_READING_COST, other * burst, now)
         self._refusals: RefusalCount | None = None
 
-    def take(self, *, is_message: bool, now: float) -> float:
-        """Take one frame: 0 if it is allowed, else the seconds until it would be."""
-        return (self._messages if is_message else self._others).take(now)
+    def take(self, command: type, now: float) -> float:
+        """Take one frame of this type: 0 if it is allowed, else the seconds until it would be."""
+        if command in RATED_AS_MESSAGES:
+            return self._messages.take(now)
+        if command in RATED_AS_READING:
+            return self._reading.take(now)
+        return self._others.take(now)
+
+    def charge_answer(self, size: int) -> None:
+        """An answer of `size` bytes was read for the connection."""
+        self._reading.charge(size / limits.RATE_READING_BYTES)
 
     def refuse(self, now: float) -> bool:
         """Count a refused frame; True if there were too many."""

@@ -115,9 +115,9 @@ class Subscribing:
             hub.repeat_leave(self._key, self._user)
             return None if self._connection.is_closed else Refusal(ENDED)
         hub.note_online(room, outcome.online)
-        self._connection.reply(
-            self._command.id, self._encode_reply(access, unread, outcome, messages)
-        )
+        reply = self._encode_reply(access, unread, outcome, messages)
+        self._connection.charge_answer(len(reply))
+        self._connection.reply(self._command.id, reply)
         if not room.go_live(
             self._connection,
             hold,

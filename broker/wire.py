@@ -28,7 +28,7 @@ from broker.peer import Application, Peer, Receiver
 from broker.protocol import errors
 from broker.protocol.frames import encode_ping_frame
 from broker.wire_context import WireContext
-from config import limits
+from config import wire_limits
 
 __all__ = ["Application", "Peer", "Receiver", "Wire"]
 
@@ -42,7 +42,6 @@ class Wire(Outbox, trio.abc.Stream):
     """One connection; see the module. `heard_at` to `is_paused` belong to the keepalive."""
 
     __slots__ = (
-        "_controls_since",
         "_fault_code",
         "_head",
         "_is_deaf",
@@ -50,6 +49,7 @@ class Wire(Outbox, trio.abc.Stream):
         "_resumed",
         "_shared",
         "_steps",
+        "_upward_since",
         "_walker",
         "due_tick",
         "handshake",
@@ -69,7 +69,7 @@ class Wire(Outbox, trio.abc.Stream):
         self._head = b""
         self._is_deaf = False
         self._fault_code: Callable[[], int | None] | None = None
-        self._controls_since = context.keepalive.now
+        self._upward_since = context.keepalive.now
         self.id = secrets.token_hex(_ID_BYTES)
         self.handshake = Handshake("", "")
         self.heard_at = context.keepalive.now
@@ -242,7 +242,7 @@ class Wire(Outbox, trio.abc.Stream):
     def _read(self) -> bytes | None:
         """What has come; empty at the end of the stream, None if there is nothing yet."""
         try:
-            return self._socket.recv(limits.RECEIVE_BYTES)
+            return self._socket.recv(wire_limits.RECEIVE_BYTES)
         except BlockingIOError:
             return None
         except OSError as error:
@@ -259,15 +259,15 @@ class Wire(Outbox, trio.abc.Stream):
                     break
                 self._deliver(step)
             elif isinstance(step, bytes):
-                if len(upward) == limits.FRAMES_UP_PER_TURN:
+                if len(upward) == wire_limits.FRAMES_UP_PER_TURN:
                     break
                 upward.append(step)
             else:
                 self._refuse(step)
             taken += 1
         self._steps = None if taken == len(steps) else steps[taken:]
-        if self._walker.controls > limits.CONTROL_FRAMES_MAX:
-            self._judge_controls()
+        if self._walker.is_busy:
+            self._judge_upward()
         return b"".join(upward) if upward else b""
 
     def _refuse(self, code: int) -> None:
@@ -288,12 +288,12 @@ class Wire(Outbox, trio.abc.Stream):
             _logger.exception("receiver_failed", connection=self.id)
             self.disconnect(errors.INTERNAL_ERROR)
 
-    def _judge_controls(self) -> None:
+    def _judge_upward(self) -> None:
         now = self._shared.keepalive.now
-        if now - self._controls_since < limits.CONTROL_FRAMES_SECONDS:
+        if now - self._upward_since < wire_limits.CONTROL_FRAMES_SECONDS:
             self.disconnect(errors.TOO_MANY_FRAMES)
-        self._controls_since = now
-        self._walker.controls = 0
+        self._upward_since = now
+        self._walker.controls = self._walker.fragments = 0
 
     def _note_progress(self) -> None:
         self.heard_at = self._shared.keepalive.now

@@ -22,7 +22,7 @@ from broker.handshake import BadRequest, Welcome, judge, read_request
 from broker.health import HttpAnswer, text_answer
 from broker.protocol import errors
 from broker.wire import Application, Wire
-from config import limits
+from config import wire_limits
 
 _END_OF_HEAD: Final = b"\r\n\r\n"
 _RETRY_AFTER: Final = (("Retry-After", "5"),)
@@ -75,9 +75,9 @@ class WireLife:
     async def _judge_head(self, wire: Wire, remote_address: str) -> Welcome | HttpAnswer | None:
         data = b""
         while _END_OF_HEAD not in data:
-            if len(data) > limits.HEAD_BYTES_MAX:
+            if len(data) > wire_limits.HEAD_BYTES_MAX:
                 return text_answer(
-                    431, f"A request head has at most {limits.HEAD_BYTES_MAX} bytes."
+                    431, f"A request head has at most {wire_limits.HEAD_BYTES_MAX} bytes."
                 )
             if data and not data[:1].isalpha():
                 return text_answer(400, "This is no HTTP request; TLS is not spoken here.")

@@ -27,6 +27,12 @@ API_RESPONSE_TIMEOUT: Final = 60.0
 # A connection without a request is closed after this; above what proxies keep theirs (60 s), so
 # that it is the proxy that closes and no request meets a closing connection.
 API_KEEP_ALIVE: Final = 75.0
+# How long the head of a request may take once it has begun, and how long a new connection may take
+# for its first: whoever trickles heads does not hold places for long.
+API_HEAD_TIMEOUT: Final = 10.0
+# Connections of one process, each some ten kilobytes; as many as a broker's share of a machine
+# needs many times over.
+API_CONNECTIONS_MAX: Final = 10_000
 # Head of a request: paths and queries are short, a token has up to TOKEN_BYTES_MAX.
 API_HEAD_BYTES_MAX: Final = 32 * 1024
 # JSON that is compressed: less fits into one packet anyway; compressing more holds up every other

@@ -3,7 +3,8 @@
 Law of this file: constants only, grouped by the package that uses them; units last in the name,
 durations in seconds (no unit in the name), sizes in bytes or in what the name counts. What an
 operator may want to change is a variable in `settings` instead. Nothing here is computed from
-settings; where two limits depend on each other, the comment says so.
+settings; where two limits depend on each other, the comment says so. Those of the broker's sockets
+and frames are in `wire_limits`, those of the REST API in `api_limits`.
 """
 
 from __future__ import annotations
@@ -208,6 +209,15 @@ COMMANDS_WAITING_MAX: Final = 256
 # (RATE_MESSAGES_PER_SECOND 50 gives a burst of 100), and what other frames are allowed.
 RATE_BURST_SECONDS: Final = 2.0
 RATE_OTHER_FACTOR: Final = 10
+# What asks the storages (subscribe, history, presence, refresh) costs them a millisecond each time,
+# a hundred times as much as other frames: as many at once, for a client that comes back to all of
+# its rooms, but then only a tenth of their rate.
+RATE_READING_COST: Final = 10
+# So many bytes of pages and resumes count as one such frame more: the largest resume as eleven.
+RATE_READING_BYTES: Final = 64 * 1024
+# Commands of one connection that are in tasks at the same time; the rest of them wait their turn.
+# Enough to hide the round trips; more would only fill the pools before everybody else's commands.
+COMMANDS_AT_ONCE: Final = 16
 # So many refused frames in so many seconds end a connection with 4529.
 RATE_REFUSED_MAX: Final = 1000
 RATE_REFUSED_SECONDS: Final = 10.0
@@ -267,27 +277,3 @@ MARKS_AT_ONCE: Final = 64
 REPAIR_RETRY_AFTER: Final = 0.25
 # WebSockets of one process. Beyond it memory and the time to drain grow, not the work done.
 CONNECTIONS_MAX: Final = 50_000
-
-# --- broker: the wire -------------------------------------------------------------------------
-
-# Connections above the limit that are still told so (503), or told how the process is (health).
-CONNECTIONS_ABOVE_MAX: Final = 64
-# Connections that wait in the kernel to be accepted: a reconnect storm. The kernel cuts it to its
-# own limit (somaxconn).
-LISTEN_BACKLOG: Final = 4096
-# Connections accepted before other tasks get their turn: a millisecond or two.
-ACCEPTS_PER_TURN: Final = 64
-# How long accepting rests when the process is out of descriptors or memory.
-ACCEPT_PAUSE: Final = 0.2
-# How long a client may take for its request head and the handshake, and how long the head may be
-# (a token in the query, cookies of a big site).
-HEAD_TIMEOUT: Final = 10.0
-HEAD_BYTES_MAX: Final = 16 * 1024
-# Most bytes taken from a client at a time: about 150 small frames, a turn of two milliseconds.
-RECEIVE_BYTES: Final = 16 * 1024
-# Frames that go up to trio-websocket in one turn; each costs it tens of microseconds.
-FRAMES_UP_PER_TURN: Final = 32
-# More control frames than this in so many seconds end a connection with 4529: a client pings once
-# in some seconds, and each ping costs trio-websocket as much as ten messages cost us.
-CONTROL_FRAMES_MAX: Final = 1000
-CONTROL_FRAMES_SECONDS: Final = 10.0

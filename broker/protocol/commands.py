@@ -219,6 +219,9 @@ Command = (
 RATED_AS_MESSAGES: Final = frozenset({Publish, Edit, Delete, React, Unreact})
 """What counts in RATE_MESSAGES_PER_SECOND; the other frames have a rate of their own."""
 
+RATED_AS_READING: Final = frozenset({Subscribe, History, Presence, Auth, Refresh})
+"""What costs the storages a query or more each time; these have a third rate."""
+
 
 def _type_of(struct: Any) -> str:
     return str(struct.__struct_config__.tag)

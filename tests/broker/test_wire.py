@@ -9,6 +9,7 @@ import pytest
 import trio
 
 from broker.protocol.frames import encode_text_frame
+from config.wire_limits import FRAGMENTS_MAX, FRAGMENTS_PER_MESSAGE_MAX
 from tests.broker.wires import (
     BINARY,
     CLOSE,
@@ -368,6 +369,30 @@ async def test_a_flood_of_control_frames_is_ended():
             nursery.start_soon(client.send, frame(PING, b"x") * 5000 + TIDY_CLOSE)
             assert (await client.read_close())[0] == 4529
         assert await ended(await only(application)) == 4529
+
+
+async def test_a_message_of_too_many_fragments_is_too_big():
+    """Each fragment is an object of its own: the bytes alone do not bound what is held."""
+    application = RecordingApplication()
+    async with serve(application) as listener, connect(listener) as client:
+        pieces = frame(CONTINUATION, b"xx", fin=False) * FRAGMENTS_PER_MESSAGE_MAX
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(client.send, frame(TEXT, b"xx", fin=False) + pieces)
+            assert (await client.read_close())[0] == 1009
+        assert (await only(application)).texts == []
+
+
+async def test_a_flood_of_fragments_is_ended():
+    """Messages in two fragments each, which no rate of whole messages would have to notice."""
+    application = RecordingApplication()
+    async with serve(application) as listener, connect(listener) as client:
+        message = frame(TEXT, b"", fin=False) + frame(CONTINUATION, b"")
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(client.send, message * (FRAGMENTS_MAX // 2 + 1000))
+            assert (await client.read_close())[0] == 4529
+        recorder = await only(application)
+        assert await ended(recorder) == 4529
+        assert len(recorder.texts) < FRAGMENTS_MAX // 2 + 100
 
 
 async def test_pings_are_answered_with_their_payload():

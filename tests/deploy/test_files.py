@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from config.api_limits import API_BODY_BYTES_MAX, API_KEEP_ALIVE
-from config.limits import HEAD_BYTES_MAX
 from config.settings import load_settings
+from config.wire_limits import HEAD_BYTES_MAX
 from tests.deploy.balancers import DEPLOY, HAProxy, Nginx, program
 
 
