@@ -12,7 +12,6 @@ import math
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
-import hiredis
 import trio
 from redis.exceptions import RedisError
 
@@ -20,7 +19,15 @@ from config.limits import CONNECT_TIMEOUT, REDIS_RECEIVE_BYTES
 from storage.errors import StorageUnavailable
 from storage.redis.address import RedisAddress, parse_redis_url
 from storage.redis.handshake import check_handshake, explain_failure, handshake_commands
-from storage.redis.replies import INCOMPLETE, LifeInDoubt, Reply, build_reader, feed, pack
+from storage.redis.replies import (
+    INCOMPLETE,
+    PROTOCOL_ERRORS,
+    LifeInDoubt,
+    Reply,
+    build_reader,
+    feed,
+    pack,
+)
 from storage.redis.sockets import CONNECTION_ERRORS, ByteSocket, describe, dial
 
 
@@ -90,7 +97,7 @@ class BlockingConnection:
         except CONNECTION_ERRORS as error:
             reason = f"the connection broke ({describe(error)})"
             raise StorageUnavailable("redis", "unknown", reason) from error
-        except hiredis.ProtocolError as error:
+        except PROTOCOL_ERRORS as error:
             reason = f"the server does not speak Redis ({error})"
             raise StorageUnavailable("redis", "unknown", reason) from error
         finally:

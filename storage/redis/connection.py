@@ -37,7 +37,15 @@ from config.limits import (
 )
 from storage.errors import Outcome, StorageUnavailable
 from storage.redis.calls import Caller
-from storage.redis.replies import INCOMPLETE, LifeInDoubt, OnReply, Reply, build_reader, feed
+from storage.redis.replies import (
+    INCOMPLETE,
+    PROTOCOL_ERRORS,
+    LifeInDoubt,
+    OnReply,
+    Reply,
+    build_reader,
+    feed,
+)
 from storage.redis.sockets import CONNECTION_ERRORS, ByteSocket, describe
 
 _log: Final = structlog.get_logger("storage.redis.connection")
@@ -145,7 +153,7 @@ class RedisConnection(Caller):
             await serve()
         except CONNECTION_ERRORS as error:
             self.lose(f"the connection broke ({describe(error)})")
-        except hiredis.ProtocolError as error:
+        except PROTOCOL_ERRORS as error:
             self.lose(f"the server does not speak Redis ({error})")
 
     async def _run_writer(self) -> None:

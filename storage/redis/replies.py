@@ -38,6 +38,9 @@ class LifeInDoubt(StorageUnavailable):
     """The server changed its role, lost or is loading its data: look at it anew before going on."""
 
 
+# What a reader raises for bytes that no Redis sends: of RESP3, which is never asked for, a map
+# whose keys are maps is a TypeError.
+PROTOCOL_ERRORS: Final = (hiredis.ProtocolError, TypeError)
 # Returned by a reader as long as a reply is incomplete; no reply is ever this object.
 INCOMPLETE: Final = object()
 # UNBLOCKED: what a blocked XREAD is told when its server becomes a replica.

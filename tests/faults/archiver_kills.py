@@ -77,6 +77,8 @@ class Killer:
                 wanted = 3 - wanted
             while len(self._running) < wanted:
                 self._running.append(await self._start(ready=True))
+            if len(self._running) > wanted:
+                await self._running.pop().stop()
             await self._kill_one()
 
     async def _start(self, *, ready: bool) -> ServerProcess:

@@ -5,13 +5,17 @@ import random
 import pytest
 
 from tests.faults.archive_model import RoomModel, differences
+from tests.faults.archiver_crash_points import run_points
 from tests.faults.archiver_kills import run_kills
 from tests.support.repeating import times
 from tests.support.seen import Event
 from tests.support.servers import run_sql
 
 # `python -m tests.faults.archiver_kills` makes 200 of them.
-KILLS = times(24)
+KILLS = times(16)
+# `python -m tests.faults.archiver_crash_points` takes all of them; those of a batch are taken
+# without processes by `test_archive_order`.
+POINTS = times(8)
 
 
 @pytest.mark.slow
@@ -26,6 +30,16 @@ async def test_archivers_killed_at_random_instants(
     print(tally)
     assert tally.kills >= KILLS
     assert tally.events > 100
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+async def test_archivers_that_die_at_a_step_leave_nothing_undone(
+    processes, redis_url, database_url
+):
+    """HAZARDS 4: batches, notifications, announcements, retention and removals, at any step."""
+    points = await run_points(processes, redis_url, database_url, rng=random.Random(), count=POINTS)
+    assert len(points) == POINTS
 
 
 def created(offset: int, seq: int, **fields: object) -> Event:

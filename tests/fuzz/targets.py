@@ -54,7 +54,7 @@ from storage.postgres.archive_audit import audit_rows
 from storage.postgres.archive_plan import Accepted, Incoming, plan_batch
 from storage.redis.address import parse_redis_url
 from storage.redis.entries import Entry, pack_entry, parse_entry
-from storage.redis.replies import INCOMPLETE, build_reader, pack, translate_error
+from storage.redis.replies import INCOMPLETE, PROTOCOL_ERRORS, build_reader, pack, translate_error
 from workers.archiver.notifying import MessageNotices
 
 ROOM: Final = "room"
@@ -235,8 +235,9 @@ def redis_replies(data: bytes) -> None:
             reader.feed(piece)
             while reader.gets() is not INCOMPLETE:
                 pass
-    except Exception as error:
-        require(type(error).__name__ == "ProtocolError", "no protocol error", error)
+    except PROTOCOL_ERRORS:
+        # Both transports give up a connection that brings one.
+        require(data, "nothing is no protocol")
     text = data.decode(errors="replace")
     found = translate_error(text)
     require(isinstance(found, StorageUnavailable | RedisError), "no error of ours", found)

@@ -122,17 +122,19 @@ class Processes:
         ready: bool = True,
         port: int = 0,
         env: Mapping[str, str] | None = None,
+        module: str = "parley",
     ) -> ServerProcess:
         """Start `parley KIND ARGUMENTS` and, with `ready`, wait until it is.
 
-        `port` 0: any free one. `env`: variables for this process only.
+        `port` 0: any free one. `env`: variables for this process only. `module`: what is run in
+        the place of `parley`.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         port = port or free_port()
         log = self.folder / f"{len(self.started)}-{kind}.log"
         with log.open("wb") as output:
             process = GuardedProcess.start(
-                [sys.executable, "-m", "parley", kind, *arguments],
+                [sys.executable, "-m", module, kind, *arguments],
                 cwd=self.folder,
                 env=self._environment({"PORT": str(port)} | dict(env or {})),
                 stdout=output,

@@ -254,7 +254,10 @@ async def test_a_server_that_wants_replicas_is_unavailable(private_redis: RedisS
         assert client.connection_number == 1
 
 
-@pytest.mark.parametrize("nonsense", [b"HTTP/1.1 400 Bad Request\r\n\r\n", b"+OK\r\n+more\r\n"])
+@pytest.mark.parametrize(
+    "nonsense",
+    [b"HTTP/1.1 400 Bad Request\r\n\r\n", b"+OK\r\n+more\r\n", b"%1\r\n%1\r\n+a\r\n+b\r\n+c\r\n"],
+)
 async def test_a_server_that_is_no_redis_is_reported_and_tried_again(nonsense: bytes):
     calls = 0
 
