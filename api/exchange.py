@@ -28,6 +28,13 @@ _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._:\-]{1,128}").fullmatch
 _GZIP_LEVEL: Final = 1
 _GZIP_WINDOW: Final = 31
 """The largest window, in gzip's format."""
+# Of every answer that does not say otherwise itself: what is for one user is kept by nobody, and no
+# answer is a page that may be framed, or may load anything. TLS, and so HSTS, is the balancer's.
+_DEFAULT_HEADERS: Final = (
+    ("Cache-Control", "no-store"),
+    ("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'"),
+    ("X-Frame-Options", "DENY"),
+)
 
 
 class Exchange:
@@ -55,6 +62,8 @@ class Exchange:
     async def finish(self, response: Response) -> Response:
         """Headers that every answer has, and its place in the metrics."""
         headers = response.headers
+        for name, value in _DEFAULT_HEADERS:
+            headers.setdefault(name, value)
         headers["X-Content-Type-Options"] = "nosniff"
         headers["X-Request-Id"] = g.request_id
         rate: RateState | None = g.get("rate")

@@ -62,6 +62,7 @@ def _answer(
         f"Content-Type: {media_type}",
         f"Content-Length: {len(body)}",
         "Cache-Control: no-store",
+        "X-Content-Type-Options: nosniff",
         *(f"{name}: {value}" for name, value in headers),
         "Connection: close",
     ]

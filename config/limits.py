@@ -277,3 +277,6 @@ MARKS_AT_ONCE: Final = 64
 REPAIR_RETRY_AFTER: Final = 0.25
 # WebSockets of one process. Beyond it memory and the time to drain grow, not the work done.
 CONNECTIONS_MAX: Final = 50_000
+
+# Of one field of a log line, in characters: a traceback fits, a frame that somebody sent does not.
+LOG_TEXT_MAX: Final = 16_384

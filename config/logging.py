@@ -8,6 +8,9 @@
 Every line passes `redact_secrets`, after tracebacks have become text: a field whose name says
 that it is a secret is blanked, and what looks like a token, a key or a password in an address is
 blanked wherever it stands. That is a net, not a licence to log secrets.
+
+What others chose (an id, a reason) can not make a line of its own: JSON escapes it, and in text
+control characters are written as escapes. Long values are cut.
 """
 
 from __future__ import annotations
@@ -20,6 +23,8 @@ from typing import Any, Final
 
 import structlog
 from structlog.typing import Processor
+
+from config.limits import LOG_TEXT_MAX
 
 REDACTED: Final = "[redacted]"
 
@@ -44,10 +49,15 @@ _SECRET_TEXT: Final = (
     re.compile(r"()-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*-----|$)", re.DOTALL),
 )
 _DEPTH_MAX: Final = 4
+# C0, DEL, C1 (8-bit escapes), and what else ends a line or turns the direction of writing.
+_CONTROLS: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
 
 def redact_text(text: str) -> str:
-    """Return `text` with everything blanked that looks like a token, key or password."""
+    """Return `text` with everything blanked that looks like a token, key or password, and cut."""
+    if len(text) > LOG_TEXT_MAX:
+        half = LOG_TEXT_MAX // 2
+        text = f"{text[:half]} [{len(text) - 2 * half} characters left out] {text[-half:]}"
     for pattern in _SECRET_TEXT:
         text = pattern.sub(rf"\1{REDACTED}", text)
     return text
@@ -62,20 +72,41 @@ def redact_secrets(
     return event
 
 
+def escape_controls(
+    _logger: Any, _method: str, event: MutableMapping[str, Any]
+) -> MutableMapping[str, Any]:
+    """A structlog processor for text: one line an event, and nothing that a terminal obeys.
+
+    Only a traceback keeps its lines; they are for people.
+    """
+    for name, value in event.items():
+        if isinstance(value, str):
+            lines = value.split("\n") if name in ("exception", "stack") else [value]
+            event[name] = "\n".join(_CONTROLS.sub(_escape, line) for line in lines)
+    return event
+
+
+def _escape(hit: re.Match[str]) -> str:
+    return ascii(hit[0])[1:-1]
+
+
 def configure_logging(level: str, fmt: str) -> None:
     """Send structlog and standard logging to stderr from `level` up, as `json` or `text`.
 
     Calling it again replaces the former configuration.
     """
     number = logging.getLevelNamesMapping()[level.upper()]
-    renderer: Processor = (
-        structlog.processors.JSONRenderer(default=str)
+    renderers: list[Processor] = (
+        [structlog.processors.JSONRenderer(default=str)]
         if fmt == "json"
-        else structlog.dev.ConsoleRenderer(
-            colors=sys.stderr.isatty(),
-            exception_formatter=structlog.dev.plain_traceback,
-            pad_event_to=32,
-        )
+        else [
+            escape_controls,
+            structlog.dev.ConsoleRenderer(
+                colors=sys.stderr.isatty(),
+                exception_formatter=structlog.dev.plain_traceback,
+                pad_event_to=32,
+            ),
+        ]
     )
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
@@ -86,7 +117,7 @@ def configure_logging(level: str, fmt: str) -> None:
         redact_secrets,
     ]
     structlog.configure(
-        processors=[*shared, renderer],
+        processors=[*shared, *renderers],
         wrapper_class=structlog.make_filtering_bound_logger(number),
         logger_factory=lambda *_: _StderrLogger(),
         cache_logger_on_first_use=False,
@@ -94,7 +125,7 @@ def configure_logging(level: str, fmt: str) -> None:
     handler = _StderrHandler()
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *renderers],
             foreign_pre_chain=[structlog.stdlib.add_logger_name, *shared],
         )
     )

@@ -165,7 +165,8 @@ def test_health():
     assert refused(b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n") == (
         200,
         "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 15\r\n"
-        'Cache-Control: no-store\r\nConnection: close\r\n\r\n{"status":"ok"}',
+        "Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n"
+        'Connection: close\r\n\r\n{"status":"ok"}',
     )
     status, answer = refused(b"GET /readyz?x HTTP/1.0\r\n\r\n")
     assert status == 503

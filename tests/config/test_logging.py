@@ -162,3 +162,33 @@ def test_fields_with_telling_names_are_blanked_at_any_depth() -> None:
 def test_a_token_never_survives_wherever_it_stands(event: dict[str, Any], around: str) -> None:
     event["note"] = [{"deep": f"{around} {JWT} {around}"}]
     assert JWT not in json.dumps(redact_secrets(None, "info", event), default=str)
+
+
+@pytest.mark.parametrize("fmt", ["json", "text"])
+def test_what_others_chose_is_one_line_that_no_terminal_obeys(
+    capsys: pytest.CaptureFixture[str], fmt: str
+) -> None:
+    """Log injection: new lines, colours, 8-bit escapes, the other separators."""
+    configure_logging("info", fmt)
+    hostile = "a\r\n2026-01-01 [info] forged\x1b[2J\x9b31m\x00\x7f\u2028\u2029\u202ez"
+    structlog.get_logger().warning(hostile, room=hostile, long="y" * 200_000)
+    logging.getLogger("library").warning("%s", hostile)
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 2
+    assert "forged" in lines[0]
+    assert not any(c.isprintable() is False for line in lines for c in line)
+    assert len(lines[0]) < 20_000
+
+
+def test_a_traceback_keeps_its_lines_in_text_and_nothing_else(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    configure_logging("info", "text")
+    try:
+        raise ValueError("with\x1b[31m colour")
+    except ValueError:
+        structlog.get_logger().exception("failed")
+    said = capsys.readouterr().err
+    assert "\nTraceback (most recent call last):\n" in said
+    assert "\x1b" not in said
+    assert r"with\x1b[31m colour" in said
