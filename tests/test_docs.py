@@ -107,13 +107,14 @@ def test_every_script_is_in_the_architecture_page_and_no_other() -> None:
     assert sorted(re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)) == scripts
 
 
-def test_every_promise_names_tests_that_exist() -> None:
-    rows = re.findall(r"^\| (\d+) \| (.+) \| (.+) \|$", read("docs/promises.md"), re.MULTILINE)
-    assert [int(number) for number, _, _ in rows] == list(range(1, 61))
+@pytest.mark.parametrize(("page", "count"), [("docs/promises.md", 60), ("docs/hazards.md", 24)])
+def test_every_promise_and_hazard_names_tests_that_exist(page: str, count: int) -> None:
+    rows = re.findall(r"^\| (\d+) \| (.+) \| (.+) \|$", read(page), re.MULTILINE)
+    assert [int(number) for number, _, _ in rows] == list(range(1, count + 1))
     missing = []
     for number, _promise, proof in rows:
         tests = re.findall(r"`(tests/[\w/]+\.py)::(test_\w+)`", proof)
-        assert tests, f"promise {number} names no test"
+        assert tests, f"row {number} names no test"
         for file, test in tests:
             path = ROOT / file
             if not path.exists() or f"def {test}(" not in path.read_text(encoding="utf-8"):

@@ -1,5 +1,6 @@
 """Subscriptions and connections against tokens, removals and revocations that come in between."""
 
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -121,6 +122,40 @@ async def test_a_revocation_during_the_admission_ends_the_connection(
             async with broker.connect("bob") as bob:
                 await bob.wait_ended(deadline=1.0)
         await wait_until(lambda: not broker.holds_channel("bob"))
+
+
+async def test_a_revocation_ends_all_who_are_just_being_admitted(
+    broker: LocalBroker, monkeypatch: pytest.MonkeyPatch
+):
+    """P7, B16 (test 24): a hundred of them; a token made in the same second is good."""
+    count = 100
+    original = users.admit_user
+    held, release = 0, trio.Event()
+
+    async def admit_and_wait(*arguments: Any, **options: Any) -> None:
+        nonlocal held
+        await original(*arguments, **options)
+        held += 1
+        await release.wait()
+
+    old = make_token("bob")
+    with monkeypatch.context() as patched:
+        patched.setattr(admission, "admit_user", admit_and_wait)
+        clients = [LocalClient(old) for _ in range(count)]
+        for client in clients:
+            client.peer.receiver = Connection(client.peer, broker.services)
+            client.connection.open()
+        await wait_until(lambda: held == count, what="all are between the row and their channel")
+        await revoke_user_tokens(broker.storage.db, broker.storage.announcer, PROJECT, "bob")
+        fresh = make_token("bob", iat=time.time() + 0.001)
+        release.set()
+        for client in clients:
+            assert await client.wait_ended() == 4403
+    again = LocalClient(fresh)
+    again.peer.receiver = Connection(again.peer, broker.services)
+    again.connection.open()
+    await again.wait(lambda: again.hello, what="hello")
+    again.close()
 
 
 async def test_a_connection_that_is_gone_is_not_admitted(broker: LocalBroker):
