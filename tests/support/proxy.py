@@ -2,9 +2,10 @@
 
 Normal: bytes pass both ways. `delay` holds each piece back; `pause` stops forwarding (the kernel
 buffers fill up); `swallow` makes the peer look vanished (half-open: bytes are taken and dropped,
-nothing is closed); `cut` ends all connections; `cut_after` ends a connection once so many bytes
-have passed in one direction, in the middle of a reply if need be; `refuse` ends new connections
-at once. All may be changed at any time.
+nothing is closed); `trickle` passes one byte at a time; `cut` ends all connections; `cut_after`
+ends a connection once so many bytes have passed in one direction, in the middle of a reply if need
+be; `refuse` ends new connections at once, `hang` accepts them and never answers. All may be changed
+at any time.
 """
 
 from collections.abc import AsyncIterator
@@ -16,6 +17,8 @@ import trio
 from workers.embedded.ports import LOOPBACK
 
 Direction = Literal["to_server", "to_client"]
+# Of a piece that trickles only so much is broken up, or a reply of 64 KiB would take minutes.
+_TRICKLED_BYTES_MAX = 200
 
 
 class TcpProxy:
@@ -30,6 +33,9 @@ class TcpProxy:
         self.bytes_passed: dict[Direction, int] = {"to_server": 0, "to_client": 0}
         self._refusing = False
         self._swallowing = False
+        self._trickling = False
+        self._answering = trio.Event()
+        self._answering.set()
         self._going = trio.Event()
         self._going.set()
         self._limits: dict[Direction, int] = {}
@@ -65,6 +71,21 @@ class TcpProxy:
     def accept(self) -> None:
         self._refusing = False
 
+    def hang(self) -> None:
+        """Accept new connections and neither answer nor end them, until `stop_hanging`."""
+        self._answering = trio.Event()
+
+    def stop_hanging(self) -> None:
+        """Connections that hang are ended; new ones are served again."""
+        self._answering.set()
+
+    def trickle(self) -> None:
+        """Pass one byte at a time, until `stop_trickling`."""
+        self._trickling = True
+
+    def stop_trickling(self) -> None:
+        self._trickling = False
+
     def pause(self) -> None:
         """Forward nothing, lose nothing, until `resume`."""
         self._going = trio.Event()
@@ -85,6 +106,9 @@ class TcpProxy:
         with trio.CancelScope() as scope:
             async with client:
                 if self._refusing:
+                    return
+                if not self._answering.is_set():
+                    await self._answering.wait()
                     return
                 self._open.add(scope)
                 self.connections_made += 1
@@ -118,10 +142,19 @@ class TcpProxy:
                     continue
                 passed, is_last = self._within_limit(bytes(data), direction)
                 self.bytes_passed[direction] += len(passed)
-                await target.send_all(passed)
+                if self._trickling:
+                    await self._send_bytewise(target, passed)
+                else:
+                    await target.send_all(passed)
                 if is_last:
                     break
         scope.cancel()
+
+    async def _send_bytewise(self, target: trio.SocketStream, data: bytes) -> None:
+        for place in range(min(len(data), _TRICKLED_BYTES_MAX)):
+            await target.send_all(data[place : place + 1])
+            await trio.sleep(0.001)
+        await target.send_all(data[_TRICKLED_BYTES_MAX:])
 
     def _within_limit(self, data: bytes, direction: Direction) -> tuple[bytes, bool]:
         limit = self._limits.get(direction)
@@ -135,11 +168,16 @@ class TcpProxy:
 async def open_proxy(target_port: int) -> AsyncIterator[TcpProxy]:
     """A proxy to a port of this machine, on a free port of its own."""
     proxy = TcpProxy(target_port)
+    failure: BaseException | None = None
     async with trio.open_nursery() as nursery:
         listeners = await trio.open_tcp_listeners(0, host=LOOPBACK)
         proxy.port = listeners[0].socket.getsockname()[1]
         nursery.start_soon(trio.serve_listeners, proxy._serve, listeners)
+        # What the block raises leaves as itself, not as a group of one.
         try:
             yield proxy
-        finally:
-            nursery.cancel_scope.cancel()
+        except BaseException as error:
+            failure = error
+        nursery.cancel_scope.cancel()
+    if failure is not None:
+        raise failure

@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 import trio
+import trio.testing
 
 from tests.support.proxy import TcpProxy, open_proxy
 from workers.embedded.ports import LOOPBACK
@@ -102,3 +103,28 @@ async def test_a_server_that_is_down_ends_the_connection(free_port: int) -> None
         await trio.open_tcp_stream(LOOPBACK, proxy.port) as stream,
     ):
         assert await read_all(stream) == b""
+
+
+async def test_trickles_byte_by_byte() -> None:
+    async with open_echo() as proxy, await trio.open_tcp_stream(LOOPBACK, proxy.port) as stream:
+        proxy.trickle()
+        await stream.send_all(b"slow")
+        pieces = [await stream.receive_some() for _ in range(4)]
+        assert pieces == [b"s", b"l", b"o", b"w"]
+        proxy.stop_trickling()
+        await stream.send_all(b"fast")
+        assert await stream.receive_some() == b"fast"
+
+
+async def test_hangs_without_an_answer() -> None:
+    async with open_echo() as proxy:
+        proxy.hang()
+        async with await trio.open_tcp_stream(LOOPBACK, proxy.port) as stream:
+            await stream.send_all(b"anybody?")
+            await trio.testing.wait_all_tasks_blocked()
+            assert proxy.open_connections == 0
+            proxy.stop_hanging()
+            assert await read_all(stream) == b""
+        async with await trio.open_tcp_stream(LOOPBACK, proxy.port) as stream:
+            await stream.send_all(b"served")
+            assert await stream.receive_some() == b"served"

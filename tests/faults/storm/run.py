@@ -1,0 +1,206 @@
+"""One run: the plan of a seed acted out, healed, brought to rest, read and judged."""
+
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import trio
+
+from storage.redis.client import open_redis
+from storage.redis.fsck import check_rooms
+from storage.redis.keys import Keys
+from tests.faults.storm.clients import Client, Stage
+from tests.faults.storm.faults import Fault
+from tests.faults.storm.manager import Manager
+from tests.faults.storm.notes import Notes
+from tests.faults.storm.plan import SPAN, Plan
+from tests.faults.storm.reading import make_record
+from tests.faults.storm.record import Circumstances, Record, Window
+from tests.faults.storm.world import World, open_world
+from tests.support.deployment import PARTITIONS
+from tests.support.servers import PostgresServer
+from tests.support.waiting import pass_time, wait_until
+
+USERS = ["ann", "ben", "cat", "dan", "eve", "fay", "gus", "hal"]
+OUTSIDER = "zoe"
+HALL = "hall"
+_DEVICES = 12
+_LONGEST = 75.0
+_REST_DEADLINE = 60.0
+_DESCRIPTORS_MORE = 40
+
+
+@dataclass
+class Outcome:
+    """What a run showed."""
+
+    plan: Plan
+    notes: Notes
+    seconds: float = 0.0
+    events: int = 0
+    clients: int = 0
+    may_have_lost: list[str] = field(default_factory=list)
+    breaches: list[str] = field(default_factory=list)
+    faults: list[str] = field(default_factory=list)
+    """Faults as they were, with times."""
+    record: Record | None = None
+
+
+class Run:
+    """Acts a plan out on a world."""
+
+    def __init__(self, plan: Plan, world: World) -> None:
+        self.plan = plan
+        self.world = world
+        self.notes = Notes()
+        self.outcome = Outcome(plan, self.notes)
+        rng = plan.rng_of("cast")
+        self.rooms = {HALL: list(USERS)}
+        self.movable: dict[str, list[str]] = {}
+        for number in range(3):
+            members = rng.sample(USERS, rng.randint(3, len(USERS)))
+            self.rooms[f"group{number}"] = members
+            self.movable[f"group{number}"] = members[2:]
+        self.stage = Stage(
+            urls=world.broker_url,
+            nodes=len(world.brokers),
+            api_port=lambda: world.api.proxies["clients"].port,
+            notes=self.notes,
+            rooms=list(self.rooms),
+            users=USERS,
+        )
+        users = [*USERS, *rng.sample(USERS, _DEVICES - len(USERS) - 1), OUTSIDER]
+        self.clients = [
+            Client(f"{user}{number}", user, plan.rng_of(f"client{number}"), self.stage)
+            for number, user in enumerate(users)
+        ]
+        self._settled_at = 0.0
+        self._span_of_time = (0.0, 0.0)
+        self._problems: list[str] = []
+        self.outcome.clients = len(self.clients)
+        self.manager = Manager(plan.rng_of("manager"), self.stage, world.key, self.movable)
+
+    async def act(self) -> Outcome:
+        """The whole run; breaches are in the outcome."""
+        began = time.monotonic()
+        await self.manager.create_rooms(self.rooms, HALL)
+        descriptors = await self.world.descriptors()
+        async with trio.open_nursery() as nursery:
+            for client in self.clients:
+                nursery.start_soon(client.run)
+            nursery.start_soon(self.manager.run)
+            await self._storm()
+            await self._come_to_rest()
+            self._settled_at = trio.current_time()
+            self.stage.may_leave.set()
+            nursery.cancel_scope.deadline = trio.current_time() + 30
+        await self._look(descriptors)
+        self.outcome.seconds = round(time.monotonic() - began, 1)
+        self.outcome.may_have_lost = list(self.world.may_have_lost)
+        return self.outcome
+
+    # --- the storm ----------------------------------------------------------------------------
+
+    async def _storm(self) -> None:
+        """All faults, and as many events as were asked for."""
+        began = trio.current_time()
+        async with trio.open_nursery() as nursery:
+            for fault in self.plan.faults:
+                nursery.start_soon(self._hit, fault, began)
+            while trio.current_time() < began + _LONGEST:
+                is_enough = self.notes.events >= self.plan.events
+                if is_enough and trio.current_time() >= began + min(SPAN, self._span()):
+                    break
+                await pass_time(0.1)
+        self.stage.is_ending.set()
+        self._span_of_time = (began, trio.current_time())
+
+    def _span(self) -> float:
+        return max((fault.at + fault.length for fault in self.plan.faults), default=0.0)
+
+    async def _hit(self, fault: Fault, began: float) -> None:
+        await pass_time(max(0.0, began + fault.at - trio.current_time()))
+        begun = trio.current_time() - began
+        await fault.begin(self.world)
+        await pass_time(fault.length)
+        await fault.heal(self.world)
+        healed = trio.current_time() - began
+        self.outcome.faults.append(f"{fault}: begun at {begun:.1f}, healed at {healed:.1f}")
+
+    # --- rest ---------------------------------------------------------------------------------
+
+    async def _come_to_rest(self) -> None:
+        """Everything runs, is answered, delivered and archived; what does not come is a breach."""
+        await self.world.restart_ended()
+        await self.world.wait_ready()
+        await self._expect(self._are_settled, "every client is back and has its answers")
+        await self._expect(self._is_archived, "everything is archived")
+        await self._expect(self._is_delivered, "everything is delivered")
+
+    async def _expect(self, condition: Callable[[], Any], what: str) -> None:
+        try:
+            await wait_until(condition, deadline=_REST_DEADLINE, what=what)
+        except AssertionError as error:
+            self.outcome.breaches += [str(error), *self._problems]
+
+    def _are_settled(self) -> bool:
+        return all(client.is_settled for client in self.clients)
+
+    def _is_archived(self) -> bool:
+        return self.world.backlog() == 0
+
+    def _is_delivered(self) -> bool:
+        keys = Keys(PARTITIONS)
+        newest = {}
+        for room in self.rooms:
+            name = keys.room(f"default/{room}").room
+            epoch, offset = self.world.redis.command("HMGET", name, "epoch", "offset")
+            newest[room] = (epoch and epoch.decode(), int(offset or 0))
+        return all(
+            newest[room][0] is None or (view.epoch, view.offset) == newest[room]
+            for client in self.clients
+            for room, view in client.views.items()
+            if view.is_live and room in newest
+        )
+
+    # --- looking ------------------------------------------------------------------------------
+
+    async def _look(self, descriptors: dict[str, int]) -> None:
+        breaches = self.outcome.breaches
+        breaches += self.world.breaches()
+        await self._expect(self._is_at_rest, "Redis keeps its invariants")
+        self.outcome.record = await trio.to_thread.run_sync(
+            make_record, self.world, self.notes, self._circumstances()
+        )
+        assert self.outcome.record.archive is not None
+        self.outcome.events = sum(row.archived_offset for row in self.outcome.record.archive.rooms)
+        for name, count in (await self.world.descriptors()).items():
+            # Pools of connections were not full at first; what leaks, leaks with each operation.
+            if count > descriptors[name] + _DESCRIPTORS_MORE:
+                breaches.append(f"{name} has {count} descriptors, {descriptors[name]} at first")
+
+    def _circumstances(self) -> Circumstances:
+        begun, ended = self._span_of_time
+        is_excused = bool(self.world.may_have_lost)
+        return Circumstances(
+            open_rooms=frozenset({HALL}),
+            may_have_lost=[Window(*self._span_of_time)] if is_excused else [],
+            presence_trouble=[Window(begun, ended)],
+            settled_at=self._settled_at,
+        )
+
+    async def _is_at_rest(self) -> bool:
+        async with open_redis(self.world.redis.url, name="check") as client:
+            await client.wait_connected(trio.current_time() + 10)
+            self._problems = await check_rooms(client, Keys(PARTITIONS))
+        return not self._problems
+
+
+@asynccontextmanager
+async def open_run(plan: Plan, folder: Path, postgres: PostgresServer) -> AsyncIterator[Run]:
+    """A world for the plan, and a run on it."""
+    async with open_world(folder, postgres, plan.settings, appendfsync=plan.appendfsync) as world:
+        yield Run(plan, world)

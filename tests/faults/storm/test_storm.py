@@ -1,0 +1,58 @@
+"""Short storms with a fresh seed each time (printed), and every seed that ever found something."""
+
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.faults.storm.command import repeat_command, run_plan
+from tests.faults.storm.plan import make_plan
+from tests.support.servers import PostgresServer
+
+FRESH = 2
+EVENTS = 1000
+SEEDS = Path(__file__).with_name("seeds.txt")
+
+
+def kept_seeds() -> list[tuple[int, list[str] | None, int]]:
+    """Seed, kinds of faults and events of each line of seeds.txt."""
+    lines = SEEDS.read_text(encoding="utf-8").splitlines()
+    words = [line.split()[:3] for line in lines if line and not line.startswith("#")]
+    return [
+        (int(seed), None if faults == "all" else faults.split(","), int(events))
+        for seed, faults, events in words
+    ]
+
+
+@pytest.fixture
+def postgres(tmp_path: Path) -> Iterator[PostgresServer]:
+    """A PostgreSQL that the storm may stop, kill and fill."""
+    server = PostgresServer(tmp_path / "postgres")
+    server.start()
+    yield server
+    server.stop()
+
+
+def weather(seed: int, kinds: list[str] | None, events: int, folder: Path, postgres) -> None:
+    """Act the plan of the seed out; it keeps every promise."""
+    plan = make_plan(seed, events=events, kinds=kinds)
+    print(f"again: {repeat_command(plan)}")
+    outcome, breaches = run_plan(plan, folder, postgres)
+    print("\n".join(outcome.faults))
+    assert breaches == []
+    assert outcome.events >= events / 2, "it was meant to be a storm"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("number", range(FRESH))
+def test_a_storm_breaks_no_promise(tmp_path, postgres, number):
+    weather(random.randrange(2**32), None, EVENTS, tmp_path / "storm", postgres)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize(("seed", "kinds", "events"), kept_seeds())
+def test_a_storm_that_found_something_breaks_no_promise(tmp_path, postgres, seed, kinds, events):
+    weather(seed, kinds, events, tmp_path / "storm", postgres)

@@ -1,0 +1,241 @@
+"""The system under fire: three brokers, two archivers and an API, each way to it through a proxy.
+
+Every part has its own proxies to Redis and to PostgreSQL, and clients reach brokers and API through
+one too, so that a fault can hit any single way. A part that ends is started again by whoever ended
+it; one that ends by itself, or whose output holds a traceback, is a breach unless a fault that is
+meant to do that (a memory limit) excused it.
+"""
+
+import re
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+import trio
+
+from storage.redis.keys import Keys
+from tests.support.deployment import FAST, PARTITIONS, make_key
+from tests.support.processes import Processes, ServerProcess
+from tests.support.proxy import TcpProxy, open_proxy
+from tests.support.servers import PostgresServer, RedisServer
+from workers.embedded.ports import free_port
+
+BROKERS = 3
+ARCHIVERS = 2
+_START_DEADLINE = 90.0
+
+
+@dataclass
+class Life:
+    """One process of a part, from its start to its end."""
+
+    server: ServerProcess
+    is_ending: bool = False
+    """A fault ends it, or has: the end is no breach."""
+    is_excused: bool = False
+    """Whatever it writes or does is no breach."""
+
+
+@dataclass
+class Part:
+    """One of the processes, whoever stands for it just now."""
+
+    name: str
+    kind: str
+    proxies: dict[str, TcpProxy]
+    """`redis`, `postgres` and, where clients come, `clients`."""
+    env: dict[str, str]
+    lives: list[Life] = field(default_factory=list)
+    module: str = "parley"
+    """What the next life is started with."""
+    start_env: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def life(self) -> Life:
+        return self.lives[-1]
+
+    @property
+    def server(self) -> ServerProcess:
+        return self.life.server
+
+
+class World:
+    """Everything that runs; get it from `open_world`."""
+
+    def __init__(
+        self,
+        processes: Processes,
+        redis: RedisServer,
+        postgres: PostgresServer,
+        database_url: str,
+        *,
+        appendfsync: str,
+        background: trio.Nursery,
+    ) -> None:
+        self.processes = processes
+        self.redis = redis
+        self.postgres = postgres
+        self.database_url = database_url
+        self.parts: dict[str, Part] = {}
+        self.key = ""
+        self.background = background
+        """For what a fault does meanwhile; it must end when the fault is healed."""
+        self.may_have_lost: list[str] = []
+        """What was done that may take answered writes with it; empty in most runs."""
+        self._appendfsync = appendfsync
+
+    def of_kind(self, kind: str) -> list[Part]:
+        return [part for part in self.parts.values() if part.kind == kind]
+
+    @property
+    def brokers(self) -> list[Part]:
+        return self.of_kind("broker")
+
+    @property
+    def api(self) -> Part:
+        return self.parts["api"]
+
+    def broker_url(self, number: int) -> str:
+        """The WebSocket address of a broker, through its proxy."""
+        return f"ws://127.0.0.1:{self.brokers[number].proxies['clients'].port}/v1/connect"
+
+    def proxy(self, name: str) -> TcpProxy:
+        """A way, named PART-END, such as `broker0-redis` or `api-clients`."""
+        part, _, end = name.partition("-")
+        return self.parts[part].proxies[end]
+
+    @property
+    def ways(self) -> list[str]:
+        return [f"{part.name}-{end}" for part in self.parts.values() for end in part.proxies]
+
+    # --- Redis and PostgreSQL -----------------------------------------------------------------
+
+    def prepare_redis(self) -> None:
+        """What each start of the server needs."""
+        self.redis.command("CONFIG", "SET", "appendfsync", self._appendfsync)
+
+    def backlog(self) -> int:
+        """Events that wait for the archivers."""
+        keys = Keys(PARTITIONS)
+        return sum(self.redis.command("XLEN", keys.archive(p)) for p in range(PARTITIONS))
+
+    # --- processes ----------------------------------------------------------------------------
+
+    async def start(self, part: Part) -> None:
+        """Start the part's next process and lead its clients there."""
+        server = await self.processes.start(
+            part.kind,
+            ready=False,
+            port=free_port(),
+            env=part.env | part.start_env,
+            module=part.module,
+        )
+        part.lives.append(Life(server))
+        if "clients" in part.proxies:
+            part.proxies["clients"].target_port = server.port
+
+    async def wait_ready(self) -> None:
+        """Wait until every part that should run is ready."""
+        for part in self.parts.values():
+            await part.server.wait_ready(_START_DEADLINE)
+
+    def excuse(self, part: Part) -> None:
+        """What this process does from now on is the fault's doing."""
+        part.life.is_excused = True
+
+    async def restart_ended(self) -> None:
+        """Start what has ended: by a fault, or by itself, which `breaches` tells."""
+        for part in self.parts.values():
+            if not part.server.is_running():
+                await self.start(part)
+
+    def breaches(self) -> list[str]:
+        """Processes that ended by themselves and outputs with a traceback."""
+        found = []
+        for part in self.parts.values():
+            for number, life in enumerate(part.lives):
+                if life.is_excused:
+                    continue
+                name = f"{part.name} (process {number})"
+                if not life.is_ending and not life.server.is_running():
+                    found.append(f"{name} ended by itself:\n{life.server.output()[-3000:]}")
+                found += [f"{name} wrote {text}" for text in tracebacks(life.server.output())]
+        return found
+
+    async def descriptors(self) -> dict[str, int]:
+        """Open descriptors of each part's process."""
+        return {
+            part.name: await trio.to_thread.run_sync(psutil.Process(part.server.pid).num_fds)
+            for part in self.parts.values()
+        }
+
+
+def tracebacks(output: str) -> list[str]:
+    """The tracebacks in a process's output, shortened."""
+    return [
+        output[max(0, hit.start() - 400) : hit.start() + 2500]
+        for hit in list(re.finditer(r"Traceback \(most recent call last\)", output))[:3]
+    ]
+
+
+@asynccontextmanager
+async def open_world(
+    folder: Path,
+    postgres: PostgresServer,
+    settings: dict[str, str],
+    *,
+    appendfsync: str = "everysec",
+) -> AsyncIterator[World]:
+    """A fresh Redis and database, and all processes, ready. Everything ends with the block."""
+    redis = RedisServer(folder / "redis")
+    database_url = postgres.create_database()
+    # Warnings are enough: the report shows what a process wrote.
+    processes = Processes(folder / "processes", FAST | {"LOG_LEVEL": "info"} | settings)
+    redis.start()
+    try:
+        async with AsyncExitStack() as stack:
+            background = await stack.enter_async_context(trio.open_nursery())
+            world = World(
+                processes, redis, postgres, database_url,
+                appendfsync=appendfsync, background=background,
+            )  # fmt: skip
+            world.prepare_redis()
+            # Without it a commit is in the memory of PostgreSQL only, which a kill loses.
+            await _make_commits_last(world)
+            world.key = await make_key(database_url)
+            for kind, count in (("broker", BROKERS), ("archiver", ARCHIVERS), ("api", 1)):
+                for number in range(count):
+                    name = kind if kind == "api" else f"{kind}{number}"
+                    world.parts[name] = await _make_part(stack, world, name, kind)
+            for part in world.parts.values():
+                await world.start(part)
+            await world.wait_ready()
+            yield world
+    finally:
+        processes.kill_all()
+        redis.resume()
+        redis.kill()
+        postgres.resume()
+        postgres.drop_database(database_url)
+
+
+async def _make_part(stack: AsyncExitStack, world: World, name: str, kind: str) -> Part:
+    to_redis = await stack.enter_async_context(open_proxy(world.redis.port))
+    to_postgres = await stack.enter_async_context(open_proxy(world.postgres.port))
+    proxies = {"redis": to_redis, "postgres": to_postgres}
+    if kind != "archiver":
+        proxies["clients"] = await stack.enter_async_context(open_proxy(0))
+    env = {
+        "REDIS_URL": to_redis.replace_port(world.redis.url),
+        "DATABASE_URL": to_postgres.replace_port(world.database_url),
+    }
+    return Part(name, kind, proxies, env)
+
+
+async def _make_commits_last(world: World) -> None:
+    name = world.database_url.rpartition("/")[2]
+    await trio.to_thread.run_sync(
+        world.postgres.execute, f"ALTER DATABASE {name} SET synchronous_commit = on"
+    )
