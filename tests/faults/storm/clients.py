@@ -170,14 +170,13 @@ class Client:
 
     async def _finish(self, wire: Wire) -> None:
         """The end of the run: everything answered, subscribed everywhere, until all may leave."""
-        for room in self.stage.rooms:
-            if not self.view(room).is_live:
-                await self._subscribe(room)
         while not self.stage.may_leave.is_set():
             if wire.ended.is_set() or self._is_draining:
                 raise Gone("at the end")
+            for room in self.stage.rooms:
+                if not self.view(room).is_live and not self.view(room).is_refused:
+                    await self._subscribe(room)
             await self._repeat_unanswered()
-            await self._resubscribe()
             await pass_time(0.05)
         await wire.close()
 
@@ -196,6 +195,7 @@ class Client:
                 self._restless.add(frame["room"])
             else:
                 view.epoch = None
+                view.is_refused = False
         elif frame["type"] == "drain":
             self._is_draining = True
         elif frame["type"] == "reply" and "recovered" in frame["result"]:
@@ -237,7 +237,7 @@ class Client:
         if self.rng.random() < 0.3:
             fields["history"] = self.rng.choice((0, 1, 20, 100))
         note = await self._call("subscribe", room, **fields)
-        view.is_refused = note.outcome == "refused"
+        view.is_refused = note.outcome == "refused" and not note.is_to_repeat
 
     # --- operations ---------------------------------------------------------------------------
 
@@ -277,7 +277,7 @@ class Client:
         room = self._room()
         view = self.view(room)
         commands = []
-        for _ in range(self.rng.choice((1, 1, 2, 5, 10, 20))):
+        for _ in range(self.rng.choice((1, 2, 5, 20, 50))):
             command: Frame = {"type": "publish", "room": room, "content": self._content()}
             if self.rng.random() < 0.8:
                 command["client_id"] = f"{self.name}-{self._said}"

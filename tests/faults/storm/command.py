@@ -2,15 +2,18 @@
 
 import argparse
 import json
+import logging
 import random
 import shutil
 import sys
 import tempfile
 import time
+import traceback
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import structlog
 import trio
 
 from tests.faults.storm.faults import all_kinds
@@ -26,6 +29,7 @@ COMMAND = "python -m tests.faults.storm"
 
 def main(arguments: list[str] | None = None) -> int:
     """Run what is asked for; 1 if a promise was broken."""
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
     options = _parse(arguments)
     if options.list:
         for name, kind in all_kinds().items():
@@ -69,7 +73,14 @@ def _campaign(options: argparse.Namespace) -> int:
                     break
                 plan = make_plan(seed, events=options.events, kinds=kinds)
                 folder = Path(scratch) / str(seed)
-                outcome, breaches = run_plan(plan, folder, postgres)
+                try:
+                    outcome, breaches = run_plan(plan, folder, postgres)
+                except Exception:
+                    # The harness itself failed: one run less, the others go on.
+                    traceback.print_exc()
+                    print(f"  no result; again: {repeat_command(plan)}", flush=True)
+                    failed += 1
+                    continue
                 failed += bool(breaches)
                 _report(outcome, breaches, folder, options)
                 shutil.rmtree(folder, ignore_errors=True)

@@ -14,7 +14,7 @@ from tests.faults.storm.wire import Answer, Gone, Rest
 from tests.support.waiting import pass_time
 
 
-class Manager:
+class Backend:
     """Changes who is in which room while the storm lasts."""
 
     def __init__(
