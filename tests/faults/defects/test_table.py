@@ -1,0 +1,25 @@
+"""The table of defects fits the tree: each patch applies and breaks a file, each test is there."""
+
+import pytest
+
+from tests.faults.defects.table import DEFECTS, Defect
+from tests.support.sources import ROOT
+
+
+@pytest.mark.parametrize("defect", DEFECTS, ids=lambda defect: defect.name)
+def test_a_defect_applies_to_the_tree(defect: Defect) -> None:
+    sound = (ROOT / defect.patch.file).read_text(encoding="utf-8")
+    assert defect.patch.apply(sound) != sound
+    assert [file for file in defect.tests if not (ROOT / file).is_file()] == []
+
+
+def test_a_patch_that_fits_nowhere_or_twice_is_refused() -> None:
+    patch = DEFECTS[0].patch
+    with pytest.raises(ValueError, match="0 places"):
+        patch.apply("")
+    with pytest.raises(ValueError, match="2 places"):
+        patch.apply(patch.old * 2)
+
+
+def test_there_are_enough_and_each_has_a_name_of_its_own() -> None:
+    assert len({defect.name for defect in DEFECTS}) == len(DEFECTS) >= 15
