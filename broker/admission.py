@@ -38,7 +38,16 @@ def actor_of(identity: Identity) -> Actor:
 
 
 async def admit(connection: Connection, services: Services, token: str) -> Identity | None:
-    """Authenticate the connection; None if it has been disconnected instead."""
+    """Authenticate the connection, in its turn; None if it has been disconnected instead."""
+    try:
+        async with services.turnstile.turn():
+            return None if connection.is_closed else await _admit(connection, services, token)
+    except trio.TooSlowError:
+        connection.disconnect(errors.BACKEND_UNAVAILABLE)
+        return None
+
+
+async def _admit(connection: Connection, services: Services, token: str) -> Identity | None:
     identity = await _verify(connection, services, token)
     if identity is None:
         return None

@@ -32,13 +32,23 @@ class BrokerApplication:
         self._services = services
         self._connections: set[Connection] = set()
         self._readiness = Readiness()
+        self._reconnect_within: float | None = None
 
     def open_connection(self, peer: Peer) -> Receiver:
         """See `broker.wire.Application`."""
         connection = Connection(peer, self._services)
         self._connections.add(connection)
         connection.open()
+        if self._reconnect_within is not None:
+            # Its handshake was under way when the others were told.
+            connection.drain(self._reconnect_within)
         return connection
+
+    def refusal(self) -> str | None:
+        """See `broker.wire.Application`."""
+        if self._services.turnstile.is_full():
+            return "Too many connect at once; connect again."
+        return None
 
     def readiness(self) -> dict[str, object]:
         """See `broker.wire.Application`; not ready while draining or without Redis."""
@@ -90,6 +100,7 @@ class BrokerApplication:
         told_at = trio.current_time()
         listener.stop_accepting()
         self._services.node.begin_drain()
+        self._reconnect_within = within
         for connection in list(self._connections):
             if not connection.is_closed:
                 connection.drain(within)

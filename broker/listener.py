@@ -246,7 +246,10 @@ class Listener:
         if self._open >= self._options.connections_max:
             self._refused += 1
             return "This server has no room for more connections."
-        return None
+        refusal = self._life.application.refusal()
+        if refusal is not None:
+            self._refused += 1
+        return refusal
 
     def _count_opened(self) -> None:
         self._open += 1

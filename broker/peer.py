@@ -53,6 +53,10 @@ class Application(Protocol):
         """A handshake has succeeded. The peer may be posted to at once."""
         ...
 
+    def refusal(self) -> str | None:
+        """Why no further WebSocket is welcome now, as a sentence; None if it is."""
+        ...
+
     def readiness(self) -> dict[str, object]:
         """The body of /readyz; `ready` decides between 200 and 503."""
         ...

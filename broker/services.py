@@ -16,6 +16,7 @@ from broker.domain.publishing import Publisher
 from broker.domain.seeding import Seeder
 from broker.node import Node
 from broker.protocol.events import TimeTexts
+from broker.turnstile import Turnstile
 from config import limits
 from config.metrics import Metrics
 from config.settings import Settings
@@ -46,3 +47,5 @@ class Services:
         default_factory=lambda: trio.CapacityLimiter(limits.LOOKS_AT_ONCE)
     )
     """Rechecks of connections take turns: a lost inbox asks for one of everybody's at once."""
+    turnstile: Turnstile = field(default_factory=Turnstile)
+    """So do authentications: when a node has died, the others get all of its clients at once."""

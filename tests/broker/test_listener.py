@@ -251,3 +251,19 @@ def test_options_come_from_the_settings(monkeypatch):
     assert (options.port, options.reuse_port, options.connections_max) == (8765, True, 7)
     assert options.allowed_origins == ("https://a.example",)
     assert options.max_frame_bytes == settings.max_frame_bytes
+
+
+async def test_when_too_many_come_at_once_handshakes_get_503_and_health_is_told():
+    application = RecordingApplication(echo)
+    async with serve(application) as listener:
+        async with connect(listener) as one:
+            application.refuses = "Too many connect at once; connect again."
+            status, headers, body = await http(listener, head())
+            assert (status, headers["retry-after"]) == (503, "5")
+            assert b"connect again" in body
+            assert (await http(listener, b"GET /readyz HTTP/1.1\r\n\r\n"))[0] == 200
+            await one.send(text("x"))
+            assert await one.read_text() == "x"
+            application.refuses = None
+        async with connect(listener):
+            pass

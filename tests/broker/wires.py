@@ -55,11 +55,15 @@ class RecordingApplication:
     def __init__(self, on_text: Callable[[Recorder, str], None] | None = None) -> None:
         self.recorders: list[Recorder] = []
         self.ready: dict[str, object] = {"ready": True}
+        self.refuses: str | None = None
         self._on_text = on_text
 
     def open_connection(self, peer: Peer) -> Recorder:
         self.recorders.append(Recorder(peer, self._on_text))
         return self.recorders[-1]
+
+    def refusal(self) -> str | None:
+        return self.refuses
 
     def readiness(self) -> dict[str, object]:
         return self.ready

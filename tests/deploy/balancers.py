@@ -168,6 +168,10 @@ class HAProxy(Balancer):
     def command(self) -> list[str]:
         return [program("haproxy"), "-db", "-f", str(self.config)]
 
+    def _is_listening(self) -> bool:
+        # Its socket comes a moment after the port.
+        return super()._is_listening() and self._socket.exists()
+
     def ask(self, command: str) -> str:
         """One command of its socket, and the answer."""
         with socket.socket(socket.AF_UNIX) as asking:

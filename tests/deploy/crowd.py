@@ -42,7 +42,9 @@ class _Data(msgspec.Struct):
 
 
 class _Frame(msgspec.Struct):
-    type: str
+    """A server frame, or an event within a subscribe reply, which has no type."""
+
+    type: str = ""
     id: int | None = None
     event: str = ""
     offset: int | None = None
@@ -132,8 +134,8 @@ class Crowd:
         )
 
     def unsettled(self) -> str:
-        """Who is not, for a failing test."""
-        return ", ".join(
+        """Who is not, and why connections ended, for a failing test."""
+        return f"{dict(self.refusals)}: " + ", ".join(
             f"{m.user}: {'online' if m.is_online else 'away'}, {len(m.unanswered)} unanswered, "
             f"at {m.offset} of {m.ledger.newest_answer}"
             for m in self.members
