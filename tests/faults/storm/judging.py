@@ -8,13 +8,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from tests.faults.storm.checker import check
 from tests.faults.storm.run import Outcome
 
 
 def judge(outcome: Outcome) -> list[str]:
     """A sentence for every breach."""
     assert outcome.record is not None
-    return list(outcome.breaches)
+    return [*outcome.breaches, *map(str, check(outcome.record))]
 
 
 def keep_record(outcome: Outcome, breaches: list[str], folder: Path, keep: Path | None) -> Path:

@@ -102,8 +102,16 @@ def _check_monotonic(known: Knowledge) -> Iterator[Breach]:
         if operation.kind in ("read", "subscribe", "delivered") and seq is not None:
             kind = "delivered" if operation.kind == "delivered" else "read"
             told[operation.room, operation.user, kind].append((operation, seq))
+    # Who comes back is a new member: read begins at the newest message, delivered at nothing.
+    has_left = {
+        (one.room, one.user if one.kind == "leave" else one.asked["user"])
+        for one in known.record.operations
+        if one.kind in ("leave", "remove") and one.outcome != "failed"
+    }
     highest: dict[tuple[str, str, str], int] = {}
     for key, marks in told.items():
+        if key[2] == "delivered" and key[:2] in has_left:
+            continue
         ends = sorted((one.ended, seq) for one, seq in marks if one.ended is not None)
         times = [ended for ended, _ in ends]
         best: list[int] = []
