@@ -23,6 +23,7 @@ from broker.domain.users import admit_user, ensure_user
 from broker.protocol.errors import ProtocolError
 from broker.protocol.ids import is_user_id
 from config.limits import UNAVAILABLE_RETRY_AFTER
+from config.metrics import Metrics
 from storage.postgres.pool import Database
 
 
@@ -50,8 +51,10 @@ class Authenticator:
         keys: ApiKeys,
         rates: RequestRates,
         create_users: bool,
+        metrics: Metrics,
     ) -> None:
         self._db = db
+        self._metrics = metrics
         self._verifier = verifier
         self._keys = keys
         self._rates = rates
@@ -63,12 +66,20 @@ class Authenticator:
         Raises ProtocolError: `unauthenticated`, `token_expired`, `forbidden` (banned or deleted),
         `rate_limited`; and StorageUnavailable.
         """
+        try:
+            credential = await self._judge()
+        except ProtocolError as error:
+            self._count(error)
+            raise
+        check_query()
+        return credential
+
+    async def _judge(self) -> Credential:
         key = request.headers.get("X-API-Key")
         if key is not None:
             project = await self._keys.find_project(key)
             if project is None:
                 raise ProtocolError("unauthenticated", "The API key is not valid.")
-            check_query()
             return Credential(project, None)
         token = _bearer_token(request)
         identity = await self._identity(token)
@@ -78,8 +89,19 @@ class Authenticator:
         if state.retry_after is not None:
             raise ProtocolError("rate_limited", retry_after=state.retry_after)
         await admit_user(self._db, identity, create=self._create_users)
-        check_query()
         return Credential(identity.project, identity)
+
+    def _count(self, refusal: ProtocolError) -> None:
+        if refusal.code == "rate_limited":
+            self._metrics.rate_limited.inc()
+            return
+        reason = refusal.code
+        if reason == "unauthenticated":
+            has_token = "Authorization" in request.headers
+            reason = "bad_token" if has_token else "missing"
+            if "X-API-Key" in request.headers:
+                reason = "bad_key"
+        self._metrics.authentication_failures.labels(reason).inc()
 
     async def key(self) -> Credential:
         """The credential, if it is a key; `forbidden` for a token."""

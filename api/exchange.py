@@ -75,7 +75,8 @@ class Exchange:
         await _compress(response)
         route = str(request.url_rule) if request.url_rule is not None else "none"
         self._metrics.requests.labels(request.method, route, str(response.status_code)).inc()
-        self._metrics.request_seconds.observe(time.perf_counter() - g.started_at)
+        seconds = time.perf_counter() - g.started_at
+        self._metrics.request_seconds.labels(request.method, route).observe(seconds)
         return response
 
     def _options(self) -> Response:

@@ -52,7 +52,9 @@ from config.wire_limits import LISTEN_BACKLOG
 from storage.errors import StorageUnavailable
 from storage.postgres.deployment import ensure_deployment
 from storage.postgres.pool import Database, open_database
+from storage.redis.clock import RedisClock
 from storage.redis.store import RedisStore, open_store, require_deployment
+from storage.watching import watch_process
 
 DEFAULT_PORT: Final = 8080
 _CLOSING_SHARE: Final = 0.1
@@ -90,6 +92,7 @@ def build_services(settings: Settings, db: Database, store: RedisStore) -> Servi
     publisher = Publisher(store.rooms, access, seeder)
     announcer = Announcer(db, store.rooms, seeder)
     verifier = TokenVerifier.from_settings(settings)
+    metrics = Metrics()
     changer = Changer(db, store.rooms, access, seeder)
     remover = MessageRemover(db, store.rooms, store.archive, changer)
     return Services(
@@ -112,8 +115,9 @@ def build_services(settings: Settings, db: Database, store: RedisStore) -> Servi
             keys=ApiKeys(db),
             rates=RequestRates(settings.rate_requests_per_second, trio.current_time),
             create_users=settings.auto_create_users,
+            metrics=metrics,
         ),
-        metrics=Metrics(),
+        metrics=metrics,
     )
 
 
@@ -144,11 +148,15 @@ async def _serve(services: Services, stopping: trio.Event, ready: Callable[[str]
 
     async def wait_shutdown() -> None:
         await stopping.wait()
+        services.metrics.draining.set(1)
         left = await services.readiness.leave(settings.drain_seconds)
         config.graceful_timeout = left * (1 - _CLOSING_SHARE)
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(services.marker.run)
+        nursery.start_soon(
+            watch_process, services.metrics, services.store.client, services.db, RedisClock()
+        )
         if settings.metrics_port:
             await nursery.start(
                 partial(serve_metrics, services.metrics, settings.host, settings.metrics_port)

@@ -8,7 +8,7 @@ wrong.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import trio
 
@@ -26,6 +26,12 @@ from storage.redis.keys import user_channel
 if TYPE_CHECKING:
     from broker.connection import Connection
 
+_REASONS: Final = {
+    errors.BAD_TOKEN: "bad_token",
+    errors.TOKEN_EXPIRED: "token_expired",
+    errors.FORBIDDEN: "forbidden",
+    errors.BACKEND_UNAVAILABLE: "unavailable",
+}
 WATCH_ATTEMPTS = 20
 """Each further one means that the node has just taken a new name."""
 
@@ -43,7 +49,7 @@ async def admit(connection: Connection, services: Services, token: str) -> Ident
         async with services.turnstile.turn():
             return None if connection.is_closed else await _admit(connection, services, token)
     except trio.TooSlowError:
-        connection.disconnect(errors.BACKEND_UNAVAILABLE)
+        reject(connection, services, errors.BACKEND_UNAVAILABLE)
         return None
 
 
@@ -63,10 +69,10 @@ async def _admit(connection: Connection, services: Services, token: str) -> Iden
                 seen = connection.rechecks
                 await admit_user(services.db, identity, create=services.settings.auto_create_users)
     except ProtocolError as error:
-        connection.disconnect(close_code_of(error), error.message)
+        reject(connection, services, close_code_of(error), error.message)
         return None
     except (StorageUnavailable, trio.TooSlowError):
-        connection.disconnect(errors.BACKEND_UNAVAILABLE)
+        reject(connection, services, errors.BACKEND_UNAVAILABLE)
         return None
     return None if connection.is_closed else identity
 
@@ -75,16 +81,28 @@ async def _verify(connection: Connection, services: Services, token: str) -> Ide
     try:
         identity = await services.verifier.authenticate(token)
     except TokenExpired as error:
-        connection.disconnect(errors.TOKEN_EXPIRED, error.reason)
+        reject(connection, services, errors.TOKEN_EXPIRED, error.reason)
         return None
     except TokenInvalid as error:
-        connection.disconnect(errors.BAD_TOKEN, error.reason)
+        reject(connection, services, errors.BAD_TOKEN, error.reason)
         return None
     except KeysUnavailable:
-        connection.disconnect(errors.BACKEND_UNAVAILABLE)
+        reject(connection, services, errors.BACKEND_UNAVAILABLE)
         return None
     # It may have ended while the provider was asked; then it must not join anything any more.
     return None if connection.is_closed else identity
+
+
+def reject(connection: Connection, services: Services, code: int, sentence: str = "") -> None:
+    """Disconnect somebody who is not let in, and count why."""
+    services.metrics.authentication_failures.labels(_REASONS[code]).inc()
+    connection.disconnect(code, sentence)
+
+
+def give_up(connection: Connection, services: Services) -> None:
+    """Disconnect somebody who has sent no token in time."""
+    services.metrics.authentication_failures.labels("missing").inc()
+    connection.disconnect(errors.BAD_TOKEN, "No token came in time.")
 
 
 def close_code_of(error: ProtocolError) -> int:

@@ -80,10 +80,6 @@ class BrokerApplication:
             metrics.rooms.set(len(self._services.node.hub.rooms))
             self._tell_live_state()
             metrics.subscriptions.set(sum(len(c.subscriptions) for c in self._connections))
-            redis = self._services.store.client.statistics()
-            metrics.redis_connected.set(int(redis.is_connected))
-            metrics.redis_in_flight.set(redis.in_flight)
-            metrics.redis_round_trip.set(redis.last_round_trip or 0.0)
 
     def _tell_live_state(self) -> None:
         metrics, node = self._services.metrics, self._services.node
@@ -96,6 +92,7 @@ class BrokerApplication:
         """End every connection, with DRAIN_LEAVE_SHARE of `drain_seconds` to spare."""
         deadline = trio.current_time() + drain_seconds * (1 - limits.DRAIN_LEAVE_SHARE)
         within = round(drain_seconds * limits.DRAIN_RECONNECT_SHARE, 3)
+        self._services.metrics.draining.set(1)
         await self._readiness.leave(drain_seconds)
         told_at = trio.current_time()
         listener.stop_accepting()

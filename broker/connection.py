@@ -45,7 +45,6 @@ class Connection:
     """Receiver of one peer's messages and subscriber of its rooms."""
 
     __slots__ = (
-        "_allowance",
         "_due_at",
         "_is_admitting",
         "_not_objects",
@@ -54,6 +53,7 @@ class Connection:
         "_waiting",
         "_workload",
         "actor",
+        "allowance",
         "channel",
         "charge_answer",
         "has_finished_at_once",
@@ -74,7 +74,7 @@ class Connection:
         settings = services.settings
         self._peer = peer
         self._services = services
-        self._allowance = Allowance(settings.rate_messages_per_second, now)
+        self.allowance = Allowance(settings.rate_messages_per_second, now)
         self.queue = RoomQueue(peer, self._begin)
         self._workload = Workload(services.start, self.queue.count_waiting)
         self._not_objects = 0
@@ -95,7 +95,7 @@ class Connection:
         self.typing: set[str] = set()
         """R of the rooms that it types in."""
         self.post = peer.post
-        self.charge_answer = self._allowance.charge_answer
+        self.charge_answer = self.allowance.charge_answer
 
     @property
     def id(self) -> str:
@@ -141,9 +141,10 @@ class Connection:
             self.refuse(command.id, ProtocolError(code))
             self._count_refusal()
             return
-        if wait := self._allowance.take(type(command), trio.current_time()):
+        if wait := self.allowance.take(type(command), trio.current_time()):
             after = round(wait + 0.005, 2)
             self.refuse(command.id, ProtocolError("rate_limited", retry_after=after))
+            self._services.metrics.rate_limited.inc()
             self._count_refusal()
             return
         if isinstance(command, Ping):
@@ -166,7 +167,7 @@ class Connection:
                 self.disconnect(errors.NOT_AN_OBJECT)
 
     def _count_refusal(self) -> None:
-        if self._allowance.refuse(trio.current_time()):
+        if self.allowance.refuse(trio.current_time()):
             self.disconnect(errors.TOO_MANY_FRAMES)
 
     # --- commands of rooms ---------------------------------------------------------------------
@@ -202,9 +203,7 @@ class Connection:
 
     async def _admit(self, token: str, command: Auth | Refresh | None) -> None:
         try:
-            identity = (
-                None if self.is_closed else await admission.admit(self, self._services, token)
-            )
+            identity = await admission.admit(self, self._services, token)
         except Exception:
             self.disconnect(errors.INTERNAL_ERROR)
             raise
@@ -272,6 +271,7 @@ class Connection:
         """A subscription has ended by the hub's doing: tell the client."""
         if self.subscriptions.pop(key, None) is not None:
             self._services.node.live.typists.end(self, key)
+            self._services.metrics.subscriptions_ended.labels(code).inc()
             self.send(frames.unsubscribed(split_room_key(key)[1], code, message))
 
     def recheck(self) -> None:
@@ -285,7 +285,7 @@ class Connection:
         if now < self._due_at or self._is_admitting:
             return
         if self.identity is None:
-            self.disconnect(errors.BAD_TOKEN, "No token came in time.")
+            admission.give_up(self, self._services)
         else:
             self.disconnect(errors.TOKEN_EXPIRED)
 

@@ -58,6 +58,9 @@ class Delivery:
 
     def deliver(self, raw_entries: Sequence[bytes]) -> None:
         """Deliver one inbox read, oldest first."""
+        if not raw_entries:
+            return
+        read_at = self._counts.start_batch()
         rooms = self._hub.rooms
         touched: dict[HubRoom, None] = {}
         for raw in raw_entries:
@@ -82,6 +85,8 @@ class Delivery:
             room.flush()
             counts.deliveries += room.delivered
             room.delivered = 0
+        if read_at:
+            counts.end_batch(read_at, entry.ms)
 
     def _note_presence(self, room: HubRoom, entry: Entry) -> None:
         """Names mean that the room is not quiet (any more), a count that it is."""

@@ -51,7 +51,16 @@ def begin_publish(connection: Connection, services: Services, key: str, command:
         keys,
         key,
         event,
-        partial(_finish_publish, connection, services, key, command, event, started_at),
+        partial(
+            _finish_publish,
+            connection,
+            services,
+            key,
+            command,
+            event,
+            started_at,
+            connection.allowance.last_message_at if started_at else 0.0,
+        ),
     )
     connection.is_beginning = False
     return connection.has_finished_at_once
@@ -64,6 +73,7 @@ def _finish_publish(
     command: Publish,
     event: Draft,
     started_at: float,
+    heard_at: float,
     reply: Any,
 ) -> None:
     if type(reply) is list and type(reply[0]) is int:
@@ -71,7 +81,7 @@ def _finish_publish(
         services.node.hub.answered.note(key, offset, seq)
         services.counts.count("publish", "ok")
         if started_at:
-            services.counts.end_publish(started_at)
+            services.counts.end_publish(started_at, heard_at)
         if command.id is not None:
             connection.post(
                 encode_text_frame(

@@ -140,6 +140,7 @@ class Listener:
         try:
             async with trio.open_nursery() as background:
                 background.start_soon(self.keepalive.run)
+                background.start_soon(self._watch_outboxes)
                 async with trio.open_nursery() as connections:
                     self._connections = connections
                     await self._accept_all(sockets, task_status)
@@ -239,6 +240,11 @@ class Listener:
             if not self._wires and self._all_ended is not None:
                 self._all_ended.set()
                 self._all_ended = None
+
+    async def _watch_outboxes(self) -> None:
+        while True:
+            self._metrics.outbox_bytes.set(sum(wire.kept_bytes for wire in self._wires))
+            await trio.sleep(limits.TICK_INTERVAL)
 
     def _refusal(self) -> str | None:
         if not self._is_accepting:

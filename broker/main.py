@@ -35,7 +35,9 @@ from config.settings import Settings
 from storage.errors import StorageUnavailable
 from storage.postgres.deployment import ensure_deployment
 from storage.postgres.pool import Database, open_database
+from storage.redis.clock import RedisClock
 from storage.redis.store import RedisStore, open_store, require_deployment
+from storage.watching import watch_process
 
 
 async def serve_broker(settings: Settings, *, ready: Callable[[str], None]) -> None:
@@ -66,7 +68,7 @@ async def _serve(
     metrics = Metrics()
     access = AccessReader(db)
     seeder = Seeder(db, store.rooms)
-    counts = Counts(metrics)
+    counts = Counts(metrics, clock := RedisClock())
     node = Node(
         settings, store=store, db=db, access=access, seeder=seeder, counts=counts, metrics=metrics
     )
@@ -95,6 +97,7 @@ async def _serve(
         node.on_lease_lost = partial(application.disconnect_all, errors.BACKEND_UNAVAILABLE)
         if settings.metrics_port:
             await background.start(serve_metrics, metrics, settings.host, settings.metrics_port)
+        background.start_soon(watch_process, metrics, store.client, db, clock)
         await background.start(node.run)
         background.start_soon(application.run)
         if services.verifier.published is not None:

@@ -13,18 +13,18 @@ from config import limits
 class TokenBucket:
     """A steady rate with a burst. `now` is any clock that rises, in seconds."""
 
-    __slots__ = ("_at", "_burst", "_rate", "_tokens")
+    __slots__ = ("_burst", "_rate", "_tokens", "taken_at")
 
     def __init__(self, rate: float, burst: float, now: float) -> None:
         self._rate = rate
         self._burst = burst
         self._tokens = burst
-        self._at = now
+        self.taken_at = now
 
     def take(self, now: float) -> float:
         """Take one token: 0 if it was there, else the seconds until the next."""
-        tokens = min(self._burst, self._tokens + (now - self._at) * self._rate)
-        self._at = now
+        tokens = min(self._burst, self._tokens + (now - self.taken_at) * self._rate)
+        self.taken_at = now
         if tokens >= 1:
             self._tokens = tokens - 1
             return 0.0
@@ -74,6 +74,11 @@ class Allowance:
         # As many at once as of the others, for whoever comes back to all of its rooms.
         self._reading = TokenBucket(other / limits.RATE_READING_COST, other * burst, now)
         self._refusals: RefusalCount | None = None
+
+    @property
+    def last_message_at(self) -> float:
+        """When the newest frame came that was counted as a message."""
+        return self._messages.taken_at
 
     def take(self, command: type, now: float) -> float:
         """Take one frame of this type: 0 if it is allowed, else the seconds until it would be."""

@@ -115,6 +115,8 @@ class Subscribing:
             hub.repeat_leave(self._key, self._user)
             return None if self._connection.is_closed else Refusal(ENDED)
         hub.note_online(room, outcome.online)
+        if since is not None:
+            self._services.metrics.resumes.labels(outcome.reason or "recovered").inc()
         reply = self._encode_reply(access, unread, outcome, messages)
         self._connection.charge_answer(len(reply))
         self._connection.reply(self._command.id, reply)

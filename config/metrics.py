@@ -7,7 +7,9 @@ bounded: never a room, a user or a connection. A process type leaves what it doe
 
 from __future__ import annotations
 
+import platform
 from functools import partial
+from importlib.metadata import PackageNotFoundError, version
 from typing import Final
 
 import trio
@@ -22,6 +24,17 @@ from config.errors import ConfigError
 _LATENCY_BUCKETS: Final = (
     0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0,
 )  # fmt: skip
+# One stage of a publish, or one round trip: from the twenty microseconds that a batch takes to be
+# posted to COMMAND_TIMEOUT, after which the connection is given up.
+_STAGE_BUCKETS: Final = (
+    0.00005, 0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1.0, 5.0,
+)  # fmt: skip
+# A request has a label for its route: fewer buckets, from a point read to API_RESPONSE_TIMEOUT.
+_REQUEST_BUCKETS: Final = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.5, 10.0)
+# How late a due task runs: below a millisecond is the kernel's, above a second is an outage.
+_LAG_BUCKETS: Final = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)
+# Members hear of a message behind the archive: ARCHIVE_INTERVAL and NOTIFY_INTERVAL are the floor.
+_NOTICE_BUCKETS: Final = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 _BATCH_BUCKETS: Final = (1, 10, 50, 100, 500, 1000, 5000, 10_000)
 _CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -33,10 +46,24 @@ class Metrics:
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
         GCCollector(registry=self.registry)
+        self._add_process()
         self._add_broker()
+        self._add_delivery()
         self._add_storage()
         self._add_archiver()
         self._add_api()
+
+    def _add_process(self) -> None:
+        build = self._gauge("build_info", "1; which version runs.", "version", "python")
+        build.labels(_product_version(), platform.python_version()).set(1)
+        self.draining = self._gauge("draining", "1 from SIGTERM until the process has ended.")
+        self.event_loop_lag = self._histogram(
+            "event_loop_lag_seconds", "How late a task runs that was due.", _LAG_BUCKETS
+        )
+        self.authentication_failures = self._counter(
+            "authentication_failures", "Credentials that were not accepted.", "reason"
+        )
+        self.rate_limited = self._counter("rate_limited", "Frames and requests over their rate.")
 
     def _add_broker(self) -> None:
         gauge, counter = self._gauge, self._counter
@@ -53,21 +80,48 @@ class Metrics:
         self.last_seen_waiting = gauge(
             "last_seen_waiting", "Users whose last_seen_at is not written yet."
         )
+        self.subscriptions_ended = counter(
+            "subscriptions_ended", "Subscriptions that the server ended, by code.", "code"
+        )
+        self.resumes = counter(
+            "resumes", "Subscribes with `since`, by what came of them.", "outcome"
+        )
         self.commands = counter("commands", "Frames handled, by type and outcome.", "type", "code")
+
+    def _add_delivery(self) -> None:
+        gauge, counter = self._gauge, self._counter
         self.events_received = counter("events_received", "Events read from this node's inbox.")
         self.deliveries = counter("deliveries", "Events posted to connections.")
         self.slow_consumers = counter("slow_consumers", "Connections closed with 4508.")
         self.gaps = counter("gaps", "Missing events found, by what became of it.", "outcome")
         self.incarnations = counter("incarnations", "Times this node had to take a new id.")
+        self.outbox_bytes = gauge("outbox_bytes", "Bytes kept for clients that read slowly.")
         self.publish_seconds = self._histogram(
             "publish_seconds", "From the frame to its reply, in seconds."
+        )
+        self.publish_stage_seconds = self._histogram(
+            "publish_stage_seconds", "What a publish's time goes to.", _STAGE_BUCKETS, "stage"
         )
 
     def _add_storage(self) -> None:
         gauge, counter = self._gauge, self._counter
         self.redis_connected = gauge("redis_connected", "1 while Redis answers.")
-        self.redis_round_trip = gauge("redis_round_trip_seconds", "Last round trip to Redis.")
+        self.redis_round_trip_seconds = self._histogram(
+            "redis_round_trip_seconds", "From sending to the answer.", _STAGE_BUCKETS
+        )
         self.redis_in_flight = gauge("redis_in_flight", "Commands that wait for an answer.")
+        self.redis_clock_ahead = gauge(
+            "redis_clock_ahead_seconds", "By how much the clock of Redis is ahead of this one."
+        )
+        self.postgres_connected = gauge("postgres_connected", "0 while PostgreSQL is known away.")
+        self.postgres_connections = gauge("postgres_connections", "Open connections.", "state")
+        self.postgres_waiting = gauge("postgres_waiting", "Calls that wait for a connection.")
+        self.postgres_wait_seconds = self._histogram(
+            "postgres_wait_seconds", "How long a call waited for a connection.", _STAGE_BUCKETS
+        )
+        self.postgres_query_seconds = self._histogram(
+            "postgres_query_seconds", "Calls and transactions, waiting not counted."
+        )
         self.fences = counter("fences", "New lives of a partition that this process saw.")
 
     def _add_archiver(self) -> None:
@@ -81,18 +135,30 @@ class Metrics:
             "archive_batch_seconds", "Duration of a flush in seconds."
         )
         self.archive_backlog = gauge("archive_backlog", "Events not archived yet.", "partition")
+        self.archive_oldest_seconds = gauge(
+            "archive_oldest_seconds", "Age of the oldest event that is not archived."
+        )
         self.dead_letters = counter("dead_letters", "Events that PostgreSQL refused for good.")
         self.expired_messages = counter(
             "expired_messages", "Messages removed because of their room's retention_days."
         )
         self.announcements = counter("announcements", "Late announcements made.", "outcome")
+        self.announcements_pending = gauge(
+            "announcements_pending", "Committed changes that are not announced yet."
+        )
+        self.announcements_oldest_seconds = gauge(
+            "announcements_oldest_seconds", "Age of the oldest of them."
+        )
+        self.notification_lag_seconds = self._histogram(
+            "notification_lag_seconds", "From a message's commit to its notices.", _NOTICE_BUCKETS
+        )
 
     def _add_api(self) -> None:
         self.requests = self._counter(
             "requests", "REST requests, by route and status.", "method", "route", "status"
         )
         self.request_seconds = self._histogram(
-            "request_seconds", "Duration of REST requests in seconds."
+            "request_seconds", "Duration of REST requests.", _REQUEST_BUCKETS, "method", "route"
         )
 
     def render(self) -> bytes:
@@ -106,9 +172,16 @@ class Metrics:
         return Gauge(f"parley_{name}", text, labels, registry=self.registry)
 
     def _histogram(
-        self, name: str, text: str, buckets: tuple[float, ...] = _LATENCY_BUCKETS
+        self, name: str, text: str, buckets: tuple[float, ...] = _LATENCY_BUCKETS, *labels: str
     ) -> Histogram:
-        return Histogram(f"parley_{name}", text, buckets=buckets, registry=self.registry)
+        return Histogram(f"parley_{name}", text, labels, buckets=buckets, registry=self.registry)
+
+
+def _product_version() -> str:
+    try:
+        return version("parley")
+    except PackageNotFoundError:
+        return "0"
 
 
 async def serve_metrics(

@@ -55,9 +55,25 @@ _OF_USER: Final = """
 SELECT id, project, user_id FROM user_announcements WHERE project = $1 AND user_id = $2
 """
 _DELETE_USERS: Final = "DELETE FROM user_announcements WHERE id = ANY($1::bigint[])"
-STATEMENTS: Final = {"users_due": _USERS_DUE, "of_user": _OF_USER, "of_room": _OF_ROOM}
+# Rows that exist are rows that wait, so that it is small; how many above the limit is no news.
+_PENDING: Final = """
+SELECT count(*) AS pending, coalesce(extract(epoch FROM now() - min(created_at)), 0)::float8 AS age
+FROM (
+    (SELECT created_at FROM announcements ORDER BY created_at LIMIT $1)
+    UNION ALL
+    (SELECT created_at FROM user_announcements ORDER BY created_at LIMIT $1)
+) waiting
+"""
+STATEMENTS: Final = {
+    "users_due": _USERS_DUE,
+    "of_user": _OF_USER,
+    "of_room": _OF_ROOM,
+    "pending": _PENDING,
+}
 """Reads of this module, for the test that looks at their plans."""
 
+# Of each kind: beyond this the count stands still.
+PENDING_COUNTED_MAX: Final = 10_000
 # Of one room in one reading; who drains asks again until there is none.
 ROOM_ANNOUNCEMENTS_MAX: Final = 1000
 
@@ -101,6 +117,13 @@ async def take_due(database: Database, older_than: float, limit: int) -> list[An
     By room and version, from the rooms that have waited longest. Nothing is locked or removed.
     """
     return [_announcement(row) for row in await database.fetch(_DUE, older_than, limit)]
+
+
+async def count_pending(database: Database) -> tuple[int, float]:
+    """Return how many changes wait to be announced, and the age of the oldest in seconds."""
+    row = await database.fetchrow(_PENDING, PENDING_COUNTED_MAX)
+    assert row is not None, "an aggregate has one row"
+    return row["pending"], row["age"]
 
 
 async def list_announcements(database: Database, project: str, room: str) -> list[Announcement]:

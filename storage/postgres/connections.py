@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
@@ -23,6 +24,7 @@ import asyncpg
 from storage.errors import StorageUnavailable
 from storage.postgres.connecting import ConnectionOptions, open_connection
 from storage.postgres.errors import is_lost_connection, is_retried, translate
+from storage.postgres.pool_times import PoolTimes
 
 T = TypeVar("T")
 Work = Callable[[asyncpg.Connection], Awaitable[T]]
@@ -55,6 +57,7 @@ class ConnectionPool:
     def __init__(self, options: ConnectionOptions) -> None:
         self._options = options
         self._idle: list[asyncpg.Connection] = []
+        self.times = PoolTimes()
         self._open = 0
         self._waiters: deque[asyncio.Future[None]] = deque()
         self._away: str | None = None
@@ -63,6 +66,7 @@ class ConnectionPool:
     async def run(self, work: Work[T], timeout: float | None) -> T:
         """Run `work` on a connection, without a transaction. Errors are translated."""
         connection = await self._take()
+        began = time.perf_counter()
         try:
             if timeout is None:
                 result = await work(connection)
@@ -74,6 +78,8 @@ class ConnectionPool:
             patient = timeout is None or not isinstance(error, TimeoutError)
             self._take_back_after(connection, error, suspect=patient)
             raise_translated(error, sent=True)
+        finally:
+            self.times.queries.append(time.perf_counter() - began)
         self._give_back(connection)
         return result
 
@@ -95,12 +101,14 @@ class ConnectionPool:
     async def hold(self) -> AsyncIterator[asyncpg.Connection]:
         """A connection inside a transaction: committed at the end, rolled back by an exception."""
         connection = await self.begin()
+        began = time.perf_counter()
         try:
             yield connection
         except BaseException as error:
             await self.roll_back(connection, error)
             raise_translated(error, sent=False)
         await self.commit(connection)
+        self.times.queries.append(time.perf_counter() - began)
 
     async def begin(self) -> asyncpg.Connection:
         """Take a connection and open a transaction on it; its taker must end it."""
@@ -175,6 +183,7 @@ class ConnectionPool:
             raise StorageUnavailable("postgres", "not_done", "too many calls are waiting")
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiters.append(turn)
+        began = time.perf_counter()
         try:
             async with asyncio.timeout(self._options.command_timeout):
                 await turn
@@ -189,6 +198,8 @@ class ConnectionPool:
                     "postgres", "not_done", "all connections are busy"
                 ) from error
             raise
+        finally:
+            self.times.waits.append(time.perf_counter() - began)
 
     def _wake_one(self) -> None:
         while self._waiters:

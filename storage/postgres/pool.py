@@ -49,6 +49,7 @@ class Database:
     def __init__(self, bridge: _Bridge, pool: ConnectionPool) -> None:
         self._bridge = bridge
         self._pool = pool
+        self.times = pool.times
 
     async def fetch(
         self, sql: str, *args: object, timeout: float | None = None

@@ -77,8 +77,16 @@ class RedisConnection(Caller):
     `command_timeout`: seconds after which an unanswered command loses the connection.
     """
 
-    def __init__(self, socket: ByteSocket, *, command_timeout: float) -> None:
+    def __init__(
+        self,
+        socket: ByteSocket,
+        *,
+        command_timeout: float,
+        round_trips: deque[float] | None = None,
+    ) -> None:
+        """Times of round trips, of one at a time, are appended to `round_trips`."""
         self._socket = socket
+        self._round_trips = deque[float](maxlen=1) if round_trips is None else round_trips
         self._command_timeout = command_timeout
         self._now: Callable[[], float] = trio.lowlevel.current_clock().current_time
         self._scope = trio.CancelScope()
@@ -202,6 +210,7 @@ class RedisConnection(Caller):
                 self._timed_replies -= answered
                 if self._timed_replies <= 0:
                     traffic.last_round_trip = self._now() - self._timed_since
+                    self._round_trips.append(traffic.last_round_trip)
             if doubt is not None:
                 self.lose(doubt.reason)
 

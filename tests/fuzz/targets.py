@@ -48,6 +48,7 @@ from broker.protocol.message_changes import parse_message_edit
 from broker.protocol.message_draft import parse_message_draft
 from broker.protocol.refusal import is_frame_id
 from config.durations import format_duration, parse_duration
+from config.metrics import Metrics
 from config.rules import Origins, Url
 from storage.errors import StorageUnavailable
 from storage.postgres.archive_audit import audit_rows
@@ -212,7 +213,7 @@ def entries(data: bytes) -> None:
     created = 3 if entry.event == "message.created" else 0
     require(len(plan.messages) == created, "a message without a row", plan)
     audit_rows(batch)
-    MessageNotices(_UNASKED).note([entry, entry])
+    MessageNotices(_UNASKED, Metrics()).note([entry, entry])
 
 
 def sent_answers(data: bytes) -> None:

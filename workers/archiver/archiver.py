@@ -38,8 +38,6 @@ LOCKED_DELAY: Final = 1.0
 # First and longest pause after a failure; jittered.
 FAILURE_DELAY_MIN: Final = 0.1
 FAILURE_DELAY_MAX: Final = 5.0
-# How often the size of the backlog is read for the metrics.
-BACKLOG_INTERVAL: Final = 5.0
 # A life that changes more often than this between commit and acknowledgement will be acknowledged
 # by the next flush, whose entries are repeats.
 ACKNOWLEDGE_ATTEMPTS: Final = 3
@@ -123,17 +121,6 @@ class Archiver:
             result.rooms,
         )
         return len(batch)
-
-    async def watch_backlog(self) -> None:
-        """Keep the backlog's metric fresh until cancelled."""
-        while True:
-            for partition in range(self._store.partitions):
-                try:
-                    size = await self._store.backlog(partition)
-                except StorageUnavailable:
-                    break
-                self._metrics.archive_backlog.labels(str(partition)).set(size)
-            await trio.sleep(BACKLOG_INTERVAL)
 
     async def _serve_partition(self, partition: int) -> None:
         pauses = _Pauses()

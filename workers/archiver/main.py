@@ -27,9 +27,12 @@ from config.settings import Settings
 from storage.errors import StorageUnavailable
 from storage.postgres.deployment import ensure_deployment
 from storage.postgres.pool import Database, open_database
+from storage.redis.clock import RedisClock
 from storage.redis.store import RedisStore, open_store, require_deployment
+from storage.watching import watch_process
 from workers.archiver.announcing import announce_late
 from workers.archiver.archiver import FLUSHES_MAX, Archiver, ArchiverOptions
+from workers.archiver.backlog import Backlog
 from workers.archiver.notifying import MessageNotices
 from workers.archiver.removing import finish_removals
 from workers.archiver.retention import Retention
@@ -61,7 +64,7 @@ async def serve_archiver(settings: Settings, *, ready: Callable[[str], None]) ->
             ) as database,
             trio.open_nursery() as nursery,
         ):
-            notices = MessageNotices(Notifier(database, store.rooms))
+            notices = MessageNotices(Notifier(database, store.rooms), metrics)
             archiver = Archiver(
                 database=database,
                 store=store.archive,
@@ -71,9 +74,13 @@ async def serve_archiver(settings: Settings, *, ready: Callable[[str], None]) ->
                 metrics=metrics,
                 note=notices.note,
             )
-            nursery.start_soon(_stop_on_signal, signals, archiver, settings, nursery.cancel_scope)
+            nursery.start_soon(
+                _stop_on_signal, signals, archiver, settings, metrics, nursery.cancel_scope
+            )
             if settings.metrics_port:
                 await nursery.start(serve_metrics, metrics, settings.host, settings.metrics_port)
+            clock = RedisClock()
+            nursery.start_soon(watch_process, metrics, store.client, database, clock)
             await _check_servers(settings, store, database)
             nursery.start_soon(
                 watch_archive, archiver, store.archive, store.client, settings.archive_interval
@@ -91,7 +98,7 @@ async def serve_archiver(settings: Settings, *, ready: Callable[[str], None]) ->
                 ),
             )
             nursery.start_soon(Retention(database, store.rooms, metrics).run)
-            nursery.start_soon(archiver.watch_backlog)
+            nursery.start_soon(Backlog(database, store.archive, clock, metrics).watch)
             nursery.start_soon(notices.run)
             ready(f"{settings.room_partitions} partitions")
             await archiver.run()
@@ -119,10 +126,12 @@ async def _stop_on_signal(
     signals: AsyncIterator[int],
     archiver: Archiver,
     settings: Settings,
+    metrics: Metrics,
     everything: trio.CancelScope,
 ) -> None:
     """At the first signal drain within DRAIN_SECONDS, at the second one stop at once."""
     await anext(signals)
+    metrics.draining.set(1)
     if archiver.is_running:
         archiver.stop()
         with trio.move_on_after(settings.drain_seconds):

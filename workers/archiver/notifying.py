@@ -16,6 +16,7 @@ import trio
 
 from broker.domain.notifying import NewMessage, Notifier, new_message
 from config.limits import NOTIFIED_MESSAGES_MAX, NOTIFIED_ROOMS_MAX, NOTIFY_INTERVAL
+from config.metrics import Metrics
 from storage.errors import StorageRefused, StorageUnavailable
 from storage.redis.entries import Entry
 
@@ -27,8 +28,10 @@ class _Deleted(msgspec.Struct, gc=False):
 class MessageNotices:
     """Messages that are to be told, by room. `note` is synchronous; `run` once."""
 
-    def __init__(self, notifier: Notifier) -> None:
+    def __init__(self, notifier: Notifier, metrics: Metrics) -> None:
         self._notifier = notifier
+        self._lag = metrics.notification_lag_seconds
+        self._waits_since = 0.0
         self._waiting: dict[str, dict[int, NewMessage]] = {}
         self._wake = trio.Event()
         self._log = structlog.get_logger("archiver")
@@ -46,6 +49,8 @@ class MessageNotices:
                 # What cannot be read has become a dead letter, with its alarm.
                 continue
         if self._waiting:
+            if not self._wake.is_set():
+                self._waits_since = trio.current_time()
             self._wake.set()
 
     def _note_created(self, entry: Entry) -> None:
@@ -64,11 +69,13 @@ class MessageNotices:
             await self._wake.wait()
             self._wake = trio.Event()
             waiting, self._waiting = self._waiting, {}
+            since = self._waits_since
             for key, messages in waiting.items():
                 if not messages:
                     continue
                 try:
                     await self._notifier.tell_messages(key, list(messages.values()))
+                    self._lag.observe(trio.current_time() - since)
                 except (StorageUnavailable, StorageRefused) as error:
                     self._log.info("members were not notified", room=key, reason=error.reason)
                 except Exception:

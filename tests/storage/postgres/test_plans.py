@@ -238,6 +238,7 @@ STATEMENTS = {
     "removals due": (removals.STATEMENTS["due"], (10.0, 5)),
     "removals memberships": (removals.STATEMENTS["memberships"], ("p1", "user6", 50)),
     "announcements users_due": (announcements.STATEMENTS["users_due"], (600000.0, 200)),
+    "announcements pending": (announcements.STATEMENTS["pending"], (10,)),
     "announcements of_user": (announcements.STATEMENTS["of_user"], ("p1", "user6")),
     "announcements of_room": (announcements.STATEMENTS["of_room"], ("p1", "room6", 1000)),
     "rooms by_pair": (rooms.STATEMENTS["by_pair"], ("p1", "a7", "b7")),
