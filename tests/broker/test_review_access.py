@@ -141,6 +141,7 @@ async def test_a_revocation_ends_all_who_are_just_being_admitted(
     old = make_token("bob")
     with monkeypatch.context() as patched:
         patched.setattr(admission, "admit_user", admit_and_wait)
+        patched.setattr(broker.services.turnstile._limiter, "total_tokens", count)
         clients = [LocalClient(old) for _ in range(count)]
         for client in clients:
             client.peer.receiver = Connection(client.peer, broker.services)
