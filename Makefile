@@ -4,7 +4,7 @@
 # scripts in .venv hold its path): nothing is installed twice, and a change is never missed.
 
 .DEFAULT_GOAL := help
-.PHONY: help install up test test-page test-deploy lint faults fuzz bench lock clean
+.PHONY: help install up test test-page test-deploy lint faults fuzz audit bench lock clean
 SHELL := /bin/sh
 
 VENV := .venv
@@ -53,6 +53,9 @@ fuzz: install ## Attack parsers and codecs for ten minutes (docs/fuzzing.md)
 
 faults: install ## Random faults against a whole system, judged: make faults ARGS="--runs 10"
 	@exec $(BIN)/python -m tests.faults.storm $(ARGS)
+
+audit: install ## Ask the package index for known holes of the locked packages
+	@.ci/audit
 
 bench: install ## Measure this machine
 	@exec $(BIN)/parley bench $(ARGS)
