@@ -56,7 +56,10 @@ DEFECTS: Final = (
             "_LOCK_PARTITION, _ARCHIVE_LOCK, partition))\n",
             "    return True\n",
         ),
-        ("tests/storage/postgres/test_archive.py", "tests/faults/test_archive_order.py"),
+        (
+            "tests/storage/postgres/test_archive.py::test_a_partition_has_one_writer",
+            "tests/faults/test_archive_order.py",
+        ),
     ),
     Defect(
         "edits-beyond-deletion",
@@ -66,7 +69,10 @@ DEFECTS: Final = (
             "    AND m.deleted_at IS NULL AND m.last_offset < v.last_offset\n",
             "",
         ),
-        ("tests/storage/postgres/test_archive.py", "tests/storage/postgres/test_archive_model.py"),
+        (
+            "tests/storage/postgres/test_archive.py",
+            "tests/storage/postgres/test_archive_model.py",
+        ),
     ),
     Defect(
         "archive-any-life",
@@ -76,7 +82,10 @@ DEFECTS: Final = (
             "    if entry.epoch != room.epoch and entry.offset > room.base_offset:\n",
             "    if False:\n",
         ),
-        ("tests/storage/postgres/test_archive.py", "tests/faults/test_failover.py"),
+        (
+            "tests/storage/postgres/test_archive.py::test_an_event_of_an_ended_life_is_put_aside",
+            "tests/faults/test_failover.py",
+        ),
     ),
     Defect(
         "leave-without-generation",
@@ -86,7 +95,10 @@ DEFECTS: Final = (
             "if known > tonumber(ARGV[3]) then return 0 end\n",
             "",
         ),
-        (f"{_REDIS}/test_scripts_nodes.py", "tests/faults/test_subscribing.py"),
+        (
+            f"{_REDIS}/test_scripts_nodes.py::test_a_join_that_is_newer_survives_a_late_leave",
+            "tests/faults/test_subscribing.py",
+        ),
     ),
     Defect(
         "no-gap-repair",
@@ -106,7 +118,10 @@ DEFECTS: Final = (
             "  if registered == 0 or moved then\n",
             "  if false then\n",
         ),
-        (f"{_REDIS}/test_scripts_nodes.py", "tests/faults/test_lost_inboxes.py"),
+        (
+            f"{_REDIS}/test_scripts_nodes.py::test_the_audit_finds_what_differs",
+            "tests/faults/test_lost_inboxes.py",
+        ),
     ),
     Defect(
         "no-fencing",
@@ -116,7 +131,10 @@ DEFECTS: Final = (
             "  return life[1] == life_id and life[2] == own_replid()\n",
             "  return life[1] == life_id\n",
         ),
-        (f"{_REDIS}/test_scripts_publish.py", "tests/faults/test_failover.py"),
+        (
+            f"{_REDIS}/test_scripts_publish.py::test_an_announcement_looks_at_the_server_itself",
+            "tests/faults/test_failover.py",
+        ),
     ),
     Defect(
         "publish-in-any-life",
@@ -126,7 +144,7 @@ DEFECTS: Final = (
             "if life[1] ~= ARGV[1] then return {'FENCED'} end\n",
             "",
         ),
-        (f"{_REDIS}/test_scripts_publish.py",),
+        (f"{_REDIS}/test_scripts_publish.py::test_a_refused_publish_writes_nothing",),
     ),
     Defect(
         "role-version-not-checked",
@@ -136,7 +154,10 @@ DEFECTS: Final = (
             "if tonumber(ARGV[5]) < tonumber(room[5]) then return {'STALE', room[5]} end\n",
             "",
         ),
-        (f"{_REDIS}/test_scripts_publish.py", "tests/faults/test_changes.py"),
+        (
+            f"{_REDIS}/test_scripts_publish.py::test_a_stale_publisher_is_told_the_version",
+            "tests/faults/test_changes.py",
+        ),
     ),
     Defect(
         "write-before-refusals",
@@ -147,7 +168,7 @@ DEFECTS: Final = (
             "if room[1] ~= ARGV[1] then return {'COLD'} end\n"
             "redis.call('HINCRBY', KEYS[2], 'seq', ARGV[6])\n",
         ),
-        (f"{_REDIS}/test_scripts_publish.py",),
+        (f"{_REDIS}/test_scripts_publish.py::test_a_refused_publish_writes_nothing",),
     ),
     Defect(
         "idempotency-forgotten",
@@ -157,7 +178,10 @@ DEFECTS: Final = (
             "  if packed then return {'SENT', packed} end\n",
             "",
         ),
-        (f"{_REDIS}/test_scripts_publish.py", "tests/integration/test_same_client_id.py"),
+        (
+            f"{_REDIS}/test_scripts_publish.py::test_a_repeat_gets_the_first_answer",
+            "tests/integration/test_same_client_id.py",
+        ),
     ),
     Defect(
         "idempotency-not-seeded",
@@ -167,7 +191,10 @@ DEFECTS: Final = (
             "for i = 9, #ARGV, 3 do\n",
             "for i = #ARGV + 1, #ARGV, 3 do\n",
         ),
-        (f"{_REDIS}/test_scripts_archive.py", "tests/faults/test_failover.py"),
+        (
+            f"{_REDIS}/test_scripts_archive.py::test_a_seed_gives_idempotency_keys_back",
+            "tests/faults/test_failover.py",
+        ),
     ),
     Defect(
         "seed-below-what-was-seen",
@@ -177,7 +204,10 @@ DEFECTS: Final = (
             "            offset, seq = max(offset, redis_offset), max(seq, redis_seq)\n",
             "",
         ),
-        ("tests/storage/postgres/test_seeds.py", "tests/integration/test_redis_emptied.py"),
+        (
+            "tests/storage/postgres/test_seeds.py::test_another_life_goes_on_above_whatever_anybody_knows",
+            "tests/integration/test_redis_emptied.py",
+        ),
     ),
     Defect(
         "publish-retried-without-key",
@@ -200,7 +230,10 @@ DEFECTS: Final = (
             "    if archived < floor then floor = archived end\n",
             "",
         ),
-        (f"{_REDIS}/test_scripts_publish.py", "tests/faults/test_whole_history.py"),
+        (
+            f"{_REDIS}/test_scripts_publish.py::test_the_log_keeps_everything_that_is_not_archived",
+            "tests/faults/test_whole_history.py",
+        ),
     ),
     Defect(
         "outbox-reordering",
@@ -230,7 +263,7 @@ DEFECTS: Final = (
             "  if ARGV[8] ~= room[1] then\n",
             "  if false then\n",
         ),
-        (f"{_REDIS}/test_scripts_nodes.py",),
+        (f"{_REDIS}/test_scripts_nodes.py::test_a_resume_that_is_impossible_says_why",),
     ),
     Defect(
         "recovered-over-a-hole",
@@ -240,7 +273,7 @@ DEFECTS: Final = (
             "      elseif #tail ~= to - since then\n",
             "      elseif false then\n",
         ),
-        (f"{_REDIS}/test_scripts_nodes.py",),
+        (f"{_REDIS}/test_scripts_nodes.py::test_a_resume_over_a_hole_is_not_recovered",),
     ),
     Defect(
         "removal-not-heard",
@@ -250,7 +283,10 @@ DEFECTS: Final = (
             '        if entry.event in ("member.removed", "member.updated", "member.added"):\n',
             '        if entry.event == "member.updated":\n',
         ),
-        ("tests/broker/test_delivery.py", "tests/integration/test_removed_member.py"),
+        (
+            "tests/broker/test_delivery.py",
+            "tests/integration/test_removed_member.py",
+        ),
     ),
     Defect(
         "announcement-not-replayed",
@@ -260,7 +296,10 @@ DEFECTS: Final = (
             "        for room, announcements in by_room.items():\n",
             "        for room, announcements in list(by_room.items())[:0]:\n",
         ),
-        ("tests/workers/test_archiver_process.py", "tests/faults/test_changes.py"),
+        (
+            "tests/workers/test_archiver_process.py::test_it_announces_what_others_left_behind",
+            "tests/faults/test_changes.py",
+        ),
     ),
     Defect(
         "lease-not-checked",
@@ -270,7 +309,10 @@ DEFECTS: Final = (
             "if lease > ms and ARGV[6] ~= '1' then return -1 end\n",
             "",
         ),
-        (f"{_REDIS}/test_scripts_nodes.py", "tests/faults/test_presence.py"),
+        (
+            f"{_REDIS}/test_scripts_nodes.py::test_a_living_node_is_not_reaped",
+            "tests/faults/test_presence.py",
+        ),
     ),
     Defect(
         "inbox-made-again",
@@ -281,7 +323,10 @@ DEFECTS: Final = (
             "if redis.call('EXISTS', KEYS[1]) == 0 then "
             "redis.call('XADD', KEYS[1], '*', 'e', '') end\n",
         ),
-        (f"{_REDIS}/test_scripts_nodes.py", "tests/faults/test_lost_inboxes.py"),
+        (
+            f"{_REDIS}/test_scripts_nodes.py::test_a_lost_inbox_is_reported_and_never_made_again",
+            "tests/faults/test_lost_inboxes.py",
+        ),
     ),
     Defect(
         "presence-counted",
@@ -291,7 +336,10 @@ DEFECTS: Final = (
             "    nodes[node] = {connections, gen, mine and mine[3] or ms, 0}\n",
             "    nodes[node] = {(mine and mine[1] or 0) + 1, gen, mine and mine[3] or ms, 0}\n",
         ),
-        (f"{_REDIS}/test_scripts_nodes.py", f"{_REDIS}/test_scripts_live.py"),
+        (
+            f"{_REDIS}/test_scripts_nodes.py::test_counts_are_absolute_and_repeats_change_nothing",
+            f"{_REDIS}/test_scripts_live.py",
+        ),
     ),
     Defect(
         "mark-goes-back",
@@ -301,6 +349,8 @@ DEFECTS: Final = (
             "local reads = new_read > read\n",
             "local reads = new_read > 0\n",
         ),
-        (f"{_REDIS}/test_scripts_marks.py",),
+        (
+            f"{_REDIS}/test_scripts_marks.py::test_a_mark_moves_forward_only_and_never_beyond_the_newest_message",
+        ),
     ),
 )
