@@ -34,6 +34,7 @@ from hypercorn.utils import parse_socket_addr, repr_socket_addr
 from config.api_limits import API_HEAD_TIMEOUT, API_RESPONSE_TIMEOUT
 
 _VERSIONS: Final = (b"1.0", b"1.1")
+_BAD_REQUEST: Final = 400
 _REQUEST_TIMEOUT: Final = 408
 _VERSION_NOT_SUPPORTED: Final = 505
 
@@ -173,6 +174,10 @@ class _Connection(TCPServer):
             self._has_begun = False
             if not event.idle:
                 self._requests += 1
+            elif self.protocol.has_rest:
+                self._has_begun = True
+                await self.idle_task.restart(self._task_group, self._expire_head)
+                return
         await super().protocol_send(event)
 
     async def _send(self, data: bytes) -> None:
@@ -220,6 +225,11 @@ class _PlainHttp(H11Protocol):
             await self.refuse_head(refused.status)
             await self.send(Closed())
 
+    @property
+    def has_rest(self) -> bool:
+        """Whether bytes of the next request have come already."""
+        return bool(self.connection.trailing_data[0])
+
     async def refuse_head(self, status: int) -> None:
         """Answer instead of the application, if nobody has begun to."""
         if self.stream is None and self.connection.our_state in {h11.IDLE, h11.SEND_RESPONSE}:
@@ -229,6 +239,10 @@ class _PlainHttp(H11Protocol):
         # An `Upgrade` to HTTP/2 may be passed over, its preface may not.
         if event.http_version not in _VERSIONS:
             raise _Refused(_VERSION_NOT_SUPPORTED)
+        names = {name for name, _value in event.headers}
+        if {b"content-length", b"transfer-encoding"} <= names:
+            # A proxy in front may have believed the other one (RFC 9112 section 6.1).
+            raise _Refused(_BAD_REQUEST)
 
     async def _create_stream(self, request: h11.Request) -> None:
         # A WebSocket handshake is a request like any other here: there is no such route.

@@ -29,8 +29,8 @@ FRAMES_UP_PER_TURN: Final = 32
 CONTROL_FRAMES_MAX: Final = 1000
 CONTROL_FRAMES_SECONDS: Final = 10.0
 # The same for fragments and what comes behind them, which trio-websocket puts together for tens of
-# microseconds each: four pieces for each frame of the highest rate.
-FRAGMENTS_MAX: Final = 20_000
+# microseconds each: ten pieces for each message of the default rate, at a few per cent of a core.
+FRAGMENTS_MAX: Final = 5000
 # Fragments of one message: each is kept as an object of its own, sixty bytes for one. A frame of
 # the default MAX_FRAME_BYTES may come in pieces of 64 bytes.
 FRAGMENTS_PER_MESSAGE_MAX: Final = 1024

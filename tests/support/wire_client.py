@@ -3,6 +3,7 @@
 It keeps what it receives and checks nothing.
 """
 
+import contextlib
 import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -56,11 +57,13 @@ class WireClient:
     async def receive(self) -> None:
         """Take frames until the connection ends."""
         try:
-            while data := await self._stream.receive_some(_RECEIVE_BYTES):
-                self._buffer += data
+            data = b"-"
+            while data:
                 for opcode, payload in cut_frames(self._buffer):
                     await self._take(opcode, payload)
                 self._note_change()
+                data = await self._stream.receive_some(_RECEIVE_BYTES)
+                self._buffer += data
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             pass
         self.is_ended = True
@@ -74,12 +77,18 @@ class WireClient:
 
     async def _take(self, opcode: int, payload: bytes) -> None:
         if opcode == 9:
-            await self.send_bytes(encode_client_frame(payload, opcode=10))
+            await self._answer(encode_client_frame(payload, opcode=10))
         elif opcode == 8:
             self.close_code = int.from_bytes(payload[:2], "big")
-            await self.send_bytes(encode_client_frame(payload[:2], opcode=8))
+            await self._answer(encode_client_frame(payload[:2], opcode=8))
         elif opcode == 1:
             self.frames.append(json.loads(payload))
+
+    async def _answer(self, data: bytes) -> None:
+        # Not `send_bytes`: the receiver can not wait for the end that it finds itself.
+        with contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+            async with self._sending:
+                await self._stream.send_all(data)
 
     def _note_change(self) -> None:
         self._changed.set()
