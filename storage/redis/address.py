@@ -14,7 +14,7 @@ import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
-from urllib.parse import parse_qsl, urlencode, urlsplit
+from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
 
 from redis.connection import SSLConnection, UnixDomainSocketConnection, parse_url
 
@@ -182,6 +182,9 @@ def parse_redis_url(url: str) -> RedisAddress:
         database=parts.pop("db", 0),
         tls=tls,
     )
+    if parts and "@" in unquote(url.partition("?")[2]):
+        # A `?` of the password began the options: their names are a part of it.
+        raise ValueError("REDIS_URL: host, port or an option is malformed")
     if parts:
         names = ", ".join(sorted(parts))
         raise ValueError(f"REDIS_URL: unknown option {names} (or one that is for rediss:// only)")

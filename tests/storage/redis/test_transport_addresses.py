@@ -156,6 +156,7 @@ def test_what_a_url_says(url, address):
         (f"redis://:{SECRET_QUOTED}@h?db=-1", "the database"),
         (f"redis://:{SECRET_QUOTED}@h?ssl_ca_certs=x", "unknown option ssl_ca_certs"),
         (f"redis://:{SECRET_QUOTED}@h?colour=red", "unknown option colour"),
+        (f"redis://:half?{SECRET_QUOTED}=x@h", "malformed"),
         (f"rediss://:{SECRET_QUOTED}@h?ssl_cert_reqs=perhaps", "ssl_cert_reqs"),
         (f"unix://:{SECRET_QUOTED}@", "path of a socket"),
         (f"redis://:{SECRET}@h", "malformed"),
@@ -216,6 +217,7 @@ def test_what_a_url_of_sentinels_says(url, address):
         ("s1/chat/zero", "the database"),
         ("s1/chat?sentinel_username=bob", "sentinel_username needs sentinel_password"),
         ("s1/chat?colour=red", "unknown option colour"),
+        (f"s1/chat?{SECRET_QUOTED}=x@h", "malformed"),
         ("s1/chat?ssl_ca_certs=x", "unknown option ssl_ca_certs"),
     ],
 )
