@@ -30,6 +30,7 @@ from broker.domain.access import AccessReader
 from broker.domain.announcing import Announcer
 from broker.domain.api_keys import ApiKeys
 from broker.domain.changing import Changer
+from broker.domain.floors import FloorReporter
 from broker.domain.forwarding import Forwarder
 from broker.domain.identity import TokenVerifier
 from broker.domain.marking import Marker
@@ -157,6 +158,7 @@ async def _serve(services: Services, stopping: trio.Event, ready: Callable[[str]
         nursery.start_soon(
             watch_process, services.metrics, services.store.client, services.db, RedisClock()
         )
+        nursery.start_soon(FloorReporter(services.store.rooms, services.metrics).run)
         if settings.metrics_port:
             await nursery.start(
                 partial(serve_metrics, services.metrics, settings.host, settings.metrics_port)

@@ -47,6 +47,7 @@ def begin_publish(connection: Connection, services: Services, key: str, command:
     keys = services.store.keys.room(key) if room is None else room.keys
     connection.is_beginning = True
     connection.has_finished_at_once = False
+    life = services.store.lives.ids[keys.partition]
     services.store.rooms.submit_publish(
         keys,
         key,
@@ -56,6 +57,7 @@ def begin_publish(connection: Connection, services: Services, key: str, command:
             connection,
             services,
             key,
+            life,
             command,
             event,
             started_at,
@@ -70,6 +72,7 @@ def _finish_publish(
     connection: Connection,
     services: Services,
     key: str,
+    life: str,
     command: Publish,
     event: Draft,
     started_at: float,
@@ -78,7 +81,7 @@ def _finish_publish(
 ) -> None:
     if type(reply) is list and type(reply[0]) is int:
         offset, seq, ms = reply
-        services.node.hub.answered.note(key, offset, seq)
+        services.store.rooms.answered.note(key, life, offset, seq)
         services.counts.count("publish", "ok")
         if started_at:
             services.counts.end_publish(started_at, heard_at)

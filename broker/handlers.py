@@ -137,8 +137,6 @@ async def finish_publish(
 def _answer_published(
     connection: Connection, services: Services, command: Publish, published: Published
 ) -> None:
-    key = room_key(connection.actor.project, command.room)
-    services.node.hub.answered.note(key, published.offset, published.seq)
     if command.id is None:
         return
     connection.send(
@@ -172,9 +170,6 @@ async def change_message(
                 command.reaction,
                 is_added=isinstance(command, React),
             )
-    if done is not None:
-        key = room_key(actor.project, command.room)
-        services.node.hub.answered.note(key, done.offset, done.seq)
     offset = b"null" if done is None else b"%d" % done.offset
     connection.reply(command.id, b'{"offset":%b}' % offset)
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
-from broker.answered import AnsweredNumbers
 from broker.hold import Hold
 from broker.hub_room import HubRoom, Subscriber
 from broker.protocol.events import TimeTexts
@@ -44,7 +43,6 @@ class Hub:
         self.on_seen: Callable[[str, bool], None] = self._leave_channel
         """Called with a user's channel when its first connection comes and when the last one has
         ended (True); whoever takes the call over marks the leave then."""
-        self.answered = AnsweredNumbers(keys)
         self.rooms: dict[str, HubRoom] = {}
         self.channels: dict[str, set[UserConnection]] = {}
         self.quiet: dict[HubRoom, int] = {}

@@ -199,6 +199,7 @@ class Node:
 
     def _note_new_life(self, partition: int, _known: str, _life: str) -> None:
         self._changed.add(partition)
+        self.repairer.note_positions(partition)
         self._metrics.fences.inc()
         self._end_incarnation(f"partition {partition} has a new life")
 
@@ -223,7 +224,7 @@ class Node:
 
     async def _beat(self, name: str) -> None:
         # A new life must be noticed, and the floors reported, before a room is seeded in it.
-        interval = min(self._lease / limits.HEARTBEATS_PER_LEASE, limits.FENCE_WAIT / 4)
+        interval = min(self._lease / limits.HEARTBEATS_PER_LEASE, limits.LIVES_INTERVAL)
         lease_ms = int(self._lease * 1000)
         while True:
             await trio.sleep(interval)

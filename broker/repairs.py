@@ -14,6 +14,7 @@ import structlog
 import trio
 
 from broker.delivery import Delivery, end_subscriptions_of
+from broker.domain.floors import FloorReporter
 from broker.domain.seeding import Seeder
 from broker.hub import Hub
 from broker.hub_room import HubRoom
@@ -57,6 +58,7 @@ class Repairer:
         self._nodes = nodes
         self._seeder = seeder
         self._db = db
+        self._floors = FloorReporter(rooms, metrics)
         self._gaps = metrics.gaps
         self._log = structlog.get_logger("broker.repairs")
 
@@ -131,7 +133,7 @@ class Repairer:
         rooms = list(self._hub.rooms.values())
         for room in rooms:
             room.spoil_holds()
-        await self._report_floors(changed)
+        await self._floors.report(changed)
         for room in rooms:
             if room.keys.partition in changed and room.epoch is not None:
                 self.end_for_resync(room)
@@ -143,15 +145,11 @@ class Repairer:
         for room in self._hub.rooms.values():
             self._hub.dirty_presence.update((room.key, user) for user in room.users)
 
-    async def _report_floors(self, changed: Collection[int]) -> None:
-        floors = [
-            (room.key, room.offset, room.seq)
-            for room in self._hub.rooms.values()
-            if room.keys.partition in changed and room.epoch is not None
-        ]
-        floors += self._hub.answered.in_partitions(changed)
-        if floors:
-            await self._nodes.raise_floors(floors, int(limits.FLOORS_TTL * 1000))
+    def note_positions(self, partition: int) -> None:
+        """A life is over: what was delivered in it was given out, too."""
+        for room in self._hub.rooms.values():
+            if room.keys.partition == partition and room.epoch is not None:
+                self._rooms.answered.note(room.key, room.epoch, room.offset, room.seq)
 
     async def _bring_over(self, room: HubRoom, node: str) -> None:
         await self.repair(room, node)

@@ -46,8 +46,12 @@ INBOX_LENGTH_MAX: Final = 100_000
 # After a new life (fence), rooms that had an earlier one wait this long before they are seeded,
 # so that every node can report the highest numbers it has seen.
 FENCE_WAIT: Final = 2.0
-# How long the reported floors are kept; longer than any node needs to notice a fence.
-FLOORS_TTL: Final = 600.0
+# How often each process compares the lives it works under with those in Redis: a new one must be
+# noticed, and the floors reported, well before rooms are seeded in it.
+LIVES_INTERVAL: Final = 0.5
+# How long reported floors are kept at least. A seed takes its room's away; a room that nobody needs
+# for longer than this after a fence, and that nobody had archived, may repeat a number.
+FLOORS_TTL: Final = 7 * 24 * 3600.0
 
 # --- broker -----------------------------------------------------------------------------------
 

@@ -123,6 +123,9 @@ class Metrics:
             "postgres_query_seconds", "Calls and transactions, waiting not counted."
         )
         self.fences = counter("fences", "New lives of a partition that this process saw.")
+        self.late_floors = counter(
+            "late_floors", "Rooms seeded below numbers given before, by what it led to.", "outcome"
+        )
 
     def _add_archiver(self) -> None:
         gauge, counter = self._gauge, self._counter

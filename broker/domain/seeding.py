@@ -84,14 +84,16 @@ class Seeder:
 
     async def _decide(self, key: str, inputs: SeedInputs, verified_at: float) -> RoomSeed | None:
         project, room = split_room_key(key)
+        # What this very process has told counts whether it has been reported or not.
+        offset, seq = self._rooms.answered.floor(key, inputs.life)
         return await seed_room(
             self._db,
             project,
             room,
             inputs.life,
             life_age_ms=inputs.life_age_ms,
-            redis_offset=inputs.offset,
-            redis_seq=inputs.seq,
+            redis_offset=max(offset, inputs.offset),
+            redis_seq=max(seq, inputs.seq),
             fence_wait_ms=int(limits.FENCE_WAIT * 1000),
             window_s=self._rooms.limits.window_ms / 1000,
             verified_at=verified_at,

@@ -2,7 +2,8 @@
 
 Rules (mechanisms: life, seed):
 - The room's row is locked, so seeds, the archiver's batches and changes of the room take turns.
-- A room that is in this life already keeps its numbering; nothing is written then.
+- A room that is in this life already keeps its numbering; nothing is written then, unless somebody
+  was late to say that higher seqs were given in an earlier life: these are skipped.
 - A room that comes from another life gets a base above everything that anybody reported. The
   archiver takes events of other lives only up to that base, so no number is ever given twice.
 - A life is never taken back: whoever verified a life before the room was last seeded may hold one
@@ -41,6 +42,7 @@ UPDATE rooms
 SET epoch = $2, base_offset = $3, base_seq = $4, seeded_at = clock_timestamp()
 WHERE pk = $1
 """
+_RAISE: Final = "UPDATE rooms SET base_seq = $2 WHERE pk = $1"
 _SENT: Final = """
 SELECT coalesce(sender, ''), client_id, id::text, seq, event_offset,
        (extract(epoch FROM created_at) * 1000)::bigint
@@ -120,6 +122,9 @@ async def seed_room(
             _check_patience(row, life_age_ms, fence_wait_ms, verified_at)
             offset, seq = max(offset, redis_offset), max(seq, redis_seq)
             await connection.execute(_REBASE, pk, life, offset, seq)
+        elif redis_seq > seq:
+            seq = redis_seq
+            await connection.execute(_RAISE, pk, seq)
         sent = await connection.fetch(_SENT, pk, window_s, SEED_SENT_MAX)
         return RoomSeed(
             pk,

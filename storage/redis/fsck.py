@@ -79,8 +79,9 @@ async def _check_room(
     client: RedisClient, keys: RoomKeys, key: str, waiting: list[tuple[str, Entry]]
 ) -> list[str]:
     names = ("epoch", "offset", "seq", "archived", "ver")
-    values = cast("list[bytes | None]", await client.execute("HMGET", keys.room, *names, "marks"))
-    marks = values.pop()
+    read = ("HMGET", keys.room, *names, "base", "marks")
+    values = cast("list[bytes | None]", await client.execute(*read))
+    marks, base = values.pop(), int(values.pop() or 0)
     missing = [name for name, value in zip(names, values, strict=True) if value is None]
     if missing:
         return [f"{key}: no {', '.join(missing)} in the room hash"]
@@ -89,7 +90,7 @@ async def _check_room(
     if archived > offset:
         problems.append(f"{key}: archived {archived} is above offset {offset}")
     log = await _read_stream(client, keys.log)
-    problems += _check_log(key, log, offset=offset, seq=seq, archived=archived)
+    problems += _check_log(key, log, offset=offset, seq=seq, archived=archived, base=base)
     wanted = [entry.offset for _id, entry in log if entry.offset > archived]
     found = [entry.offset for _id, entry in waiting if entry.offset > archived]
     if wanted != found:
@@ -117,7 +118,7 @@ async def _check_expiry(
 
 
 def _check_log(
-    key: str, log: list[tuple[str, Entry]], *, offset: int, seq: int, archived: int
+    key: str, log: list[tuple[str, Entry]], *, offset: int, seq: int, archived: int, base: int
 ) -> list[str]:
     problems = []
     previous: Entry | None = None
@@ -131,7 +132,8 @@ def _check_log(
             if entry.offset != previous.offset + 1 and same_epoch:
                 problems.append(f"{key}: log jumps from {previous.offset} to {entry.offset}")
             step = entry.seq - previous.seq
-            if step < 0 or (step > 1 and same_epoch):
+            # A floor that was reported late raises the seq, and with it the base.
+            if step < 0 or (step > 1 and same_epoch and entry.seq != base + 1):
                 problems.append(f"{key}: seq goes from {previous.seq} to {entry.seq}")
         previous = entry
     if previous is None:

@@ -231,16 +231,3 @@ class NodeStore:
             RoomState(place - 1, bool(registered), epoch.decode(), offset)
             for place, registered, epoch, offset in cast("list[Any]", reply)
         ]
-
-    async def raise_floors(self, rooms: Sequence[tuple[str, int, int]], ttl_ms: int) -> None:
-        """Say how far (R, offset, seq) this node has delivered rooms; the greatest wins."""
-        by_partition: dict[int, list[str | int]] = {}
-        for key, offset, seq in rooms:
-            by_partition.setdefault(self._keys.partition(key), []).extend((key, offset, seq))
-        for partition, arguments in by_partition.items():
-            await run_script(
-                self._client,
-                self._scripts["floors"],
-                (self._keys.floors(partition),),
-                (ttl_ms, *arguments),
-            )

@@ -135,6 +135,23 @@ class SeedInputs(NamedTuple):
     seq: int
 
 
+class LateFloor(NamedTuple):
+    """Numbers given before a fence that were reported after the room had been seeded below them."""
+
+    key: str
+    base_seq: int
+    """Above this the room has numbered in its new life."""
+    seq: int
+    """How far it had got."""
+    floor_seq: int
+    """How far the earlier life had got; the room goes on above this now."""
+
+    @property
+    def is_repeated(self) -> bool:
+        """Whether numbers stand for two messages: of one the sender was told, but it is lost."""
+        return self.seq > self.base_seq
+
+
 class Draft(NamedTuple):
     """One durable event to append."""
 

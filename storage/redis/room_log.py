@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, cast
 
+from storage.redis.answered import AnsweredNumbers
 from storage.redis.client import RedisClient
 from storage.redis.entries import Entry, parse_entry
 from storage.redis.keys import Keys, RoomKeys
@@ -34,6 +35,8 @@ class RoomLog:
         self.keys = keys
         self.lives = lives
         self.limits = limits
+        self.answered = AnsweredNumbers(keys, lives.ids)
+        """What callers were told; whoever publishes without these methods notes it here."""
         self._client = client
         self._scripts = scripts
 

@@ -6,12 +6,12 @@ Each method is one script, so it is atomic and, unless it raises `StorageUnavail
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, cast
 
 from config.limits import LAG_EVENTS_MAX
 from storage.redis.channels import ChannelStore
-from storage.redis.entries import NOBODY
+from storage.redis.entries import NOBODY, Entry
 from storage.redis.keys import INBOX_PREFIX, RoomKeys, inbox_key, rooms_of_key
 from storage.redis.outcomes import (
     Appended,
@@ -65,19 +65,31 @@ class RoomStore(ChannelStore):
 
     async def publish(self, key: str, draft: Draft) -> Appended | Refusal:
         """Append one event. Not idempotent without a digest."""
-        call = self._publish_call(self.keys.room(key), key, draft)
-        return parse_append(await run_script(self._client, self._scripts["publish"], *call))
+        keys = self.keys.room(key)
+        life = self.lives.ids[keys.partition]
+        call = self._publish_call(keys, key, draft)
+        return self._note(
+            key, life, await run_script(self._client, self._scripts["publish"], *call)
+        )
+
+    def _note(self, key: str, life: str, reply: object) -> Appended | Refusal:
+        """The reply's meaning; the numbers in it are about to be told."""
+        outcome = parse_append(reply)
+        if isinstance(outcome, Appended):
+            self.answered.note(key, life, outcome.offset, outcome.seq)
+        return outcome
 
     async def change(self, key: str, draft: Draft, premise: Premise) -> Appended | Refusal:
         """Append an event about a message, if the message still is as the premise says."""
         keys = self.keys.room(key)
+        life = self.lives.ids[keys.partition]
         limits = self.limits
         reply = await run_script(
             self._client,
             self._scripts["change"],
             (keys.life, keys.room, keys.log, keys.archive, keys.nodes, keys.reads),
             (
-                self.lives.ids[keys.partition],
+                life,
                 key,
                 draft.event,
                 draft.sender or NOBODY,
@@ -97,19 +109,20 @@ class RoomStore(ChannelStore):
                 limits.backlog_bytes,
             ),
         )
-        return parse_append(reply)
+        return self._note(key, life, reply)
 
     async def announce(
         self, key: str, *, event: str, sender: str | None, version: int, data: bytes
     ) -> Appended | Refusal:
         """Append a committed change; ``Refusal("done")`` if this version has been announced."""
         keys = self.keys.room(key)
+        life = self.lives.ids[keys.partition]
         reply = await run_script(
             self._client,
             self._scripts["announce"],
             (keys.life, keys.room, keys.log, keys.archive, keys.nodes, keys.reads),
             (
-                self.lives.ids[keys.partition],
+                life,
                 key,
                 event,
                 sender or NOBODY,
@@ -120,7 +133,7 @@ class RoomStore(ChannelStore):
                 self.limits.inbox_max,
             ),
         )
-        return parse_append(reply)
+        return self._note(key, life, reply)
 
     async def broadcast(self, key: str, *, event: str, sender: str | None, data: bytes) -> None:
         """Hand an ephemeral event to the nodes of a room or user channel. Never stored."""
@@ -192,6 +205,17 @@ class RoomStore(ChannelStore):
             read_seq,
             version,
         )
+
+    def witness(self, partition: int, entries: Iterable[Entry]) -> None:
+        """Remember the numbers of events of the present life that this process has only seen."""
+        life = self.lives.ids[partition]
+        newest = {entry.room: entry for entry in entries if entry.offset and entry.epoch == life}
+        for key, entry in newest.items():
+            self.answered.note(key, life, entry.offset, entry.seq)
+
+    async def check_lives(self) -> None:
+        """Learn of new lives on the present connection."""
+        await self.lives.check(self._client)
 
     async def refence(self, partition: int) -> None:
         """Verify the partition's life on the present connection and learn it."""

@@ -1,16 +1,20 @@
-"""Warming a cold room: what Redis knows of its numbering, and the script that seeds it.
+"""Warming a cold room: what is known of its numbering, and the script that seeds it.
 
 The decision about the numbering is PostgreSQL's (a row lock); this is the Redis half.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, cast
+from collections.abc import Iterable, Sequence
+from typing import Any, Final, cast
 
-from storage.redis.outcomes import Refusal, SeedInputs
+from config.limits import FLOORS_TTL
+from storage.redis.outcomes import LateFloor, Refusal, SeedInputs
 from storage.redis.room_log import RoomLog
 from storage.redis.script_loader import run_script
+
+FLOORS_A_CALL: Final = 500
+"""Rooms in one call of the script: about a millisecond of Redis."""
 
 
 class SeedStore(RoomLog):
@@ -33,6 +37,36 @@ class SeedStore(RoomLog):
             return Refusal("fenced")
         return SeedInputs(life, reply[1], reply[2], reply[3])
 
+    async def raise_floors(self, floors: Iterable[tuple[str, int, int]]) -> list[LateFloor]:
+        """Say which numbers (R, offset, seq) were given in earlier lives; the greatest win.
+
+        Those of rooms that were seeded below already: nothing is given from their numbers any more.
+        Idempotent: what was late once is not late again.
+        """
+        by_partition: dict[int, list[str | int]] = {}
+        for floor in floors:
+            by_partition.setdefault(self.keys.partition(floor[0]), []).extend(floor)
+        late: list[LateFloor] = []
+        # A room's keys outlive its last event by ROOM_LOG_TTL: a floor must outlive them.
+        ttl_ms = max(int(FLOORS_TTL * 1000), 2 * self.limits.log_ttl_ms)
+        for partition, numbers in by_partition.items():
+            for start in range(0, len(numbers), 3 * FLOORS_A_CALL):
+                reply = await run_script(
+                    self._client,
+                    self._scripts["floors"],
+                    (self.keys.life(partition), self.keys.floors(partition)),
+                    (
+                        self.keys.prefixes[partition],
+                        ttl_ms,
+                        *numbers[start : start + 3 * FLOORS_A_CALL],
+                    ),
+                )
+                late += [
+                    LateFloor(key.decode(), base, given, floor)
+                    for key, base, given, floor in cast("list[Any]", reply)
+                ]
+        return late
+
     async def seed(
         self,
         key: str,
@@ -54,8 +88,9 @@ class SeedStore(RoomLog):
         reply = await run_script(
             self._client,
             self._scripts["seed"],
-            (keys.life, keys.room, keys.log, keys.reads),
+            (keys.life, keys.room, keys.log, keys.reads, keys.floors),
             (
+                key,
                 life,
                 offset,
                 seq,

@@ -191,7 +191,7 @@ class ScriptRooms:
 
     async def begin_other_life(self, key: str = R) -> None:
         """As after a failover: the stored replication id is not this server's."""
-        await self.ask("HSET", self.keys(key).life, "replid", "another")
+        await self.ask("HSET", self.keys(key).life, "replid", "another", "run", "another")
 
     async def check(self) -> list[str]:
         return await check_rooms(self.client, self.store.keys)

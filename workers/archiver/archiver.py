@@ -62,13 +62,16 @@ class Archiver:
         options: ArchiverOptions,
         metrics: Metrics,
         note: Callable[[Iterable[Entry]], None] | None = None,
+        witness: Callable[[int, Iterable[Entry]], None] | None = None,
     ) -> None:
-        """`note` is told of what has been committed, in order; at times twice."""
+        """`note` is told of what has been committed, `witness` of what has been read; in order,
+        and at times twice."""
         self._database = database
         self._store = store
         self._options = options
         self._metrics = metrics
         self._note = note
+        self._witness = witness
         self._log = structlog.get_logger("archiver")
         self._stopping = trio.Event()
         self._due = [trio.Event() for _ in range(store.partitions)]
@@ -109,6 +112,8 @@ class Archiver:
             batch = await self._store.read_batch(partition, self._options.batch)
             if not batch:
                 return 0
+            if self._witness is not None:
+                self._witness(partition, (item.entry for item in batch))
             events = [Incoming(item.raw, item.entry) for item in batch]
             result = await transaction.run(lambda c: write_batch(c, events))
         self._report(partition, result, len(batch), time.monotonic() - began)

@@ -18,6 +18,7 @@ import trio
 from broker.domain.access import AccessReader
 from broker.domain.announcing import Announcer
 from broker.domain.changing import Changer
+from broker.domain.floors import FloorReporter
 from broker.domain.message_removals import MessageRemover
 from broker.domain.notifying import Notifier
 from broker.domain.seeding import Seeder
@@ -73,6 +74,7 @@ async def serve_archiver(settings: Settings, *, ready: Callable[[str], None]) ->
                 ),
                 metrics=metrics,
                 note=notices.note,
+                witness=store.rooms.witness,
             )
             nursery.start_soon(
                 _stop_on_signal, signals, archiver, settings, metrics, nursery.cancel_scope
@@ -99,6 +101,7 @@ async def serve_archiver(settings: Settings, *, ready: Callable[[str], None]) ->
             )
             nursery.start_soon(Retention(database, store.rooms, metrics).run)
             nursery.start_soon(Backlog(database, store.archive, clock, metrics).watch)
+            nursery.start_soon(FloorReporter(store.rooms, metrics).run)
             nursery.start_soon(notices.run)
             ready(f"{settings.room_partitions} partitions")
             await archiver.run()

@@ -1,15 +1,24 @@
--- Fence: make sure that the partition's life belongs to this very server. If the stored replication
--- id is another (or none), a new life begins and every room is cold; the loser of a race gets the
--- winner's life.
--- KEYS: life
+-- Fence: make sure that the partition's life belongs to this very server and to what it holds. If the
+-- stored replication id is another (or none), a new life begins and every room is cold; the loser of
+-- a race gets the winner's life. Where the server provably lost nothing (see `lost_nothing`), the
+-- life takes over its new replication id instead.
+-- KEYS: life, leases
 -- ARGV: new_life_id
--- RETURNS: {life_id, age_ms, 1 if this call began it else 0}
+-- RETURNS: {life_id, age_ms, 1 if this call began it, 2 if it took over another id, else 0}
 -- include: clock
 -- include: life
-local life = redis.call('HMGET', KEYS[1], 'id', 'replid', 'at')
+-- include: server
+local life = redis.call('HMGET', KEYS[1], 'id', 'replid', 'at', 'run', 'roles')
 local replid, ms = own_replid(), now_ms()
-if life[1] and life[2] == replid then return {life[1], ms - tonumber(life[3]), 0} end
+if life[1] and life[2] == replid then
+  if not life[4] then redis.call('HSET', KEYS[1], 'run', own_run(), 'roles', role_changes()) end
+  return {life[1], ms - tonumber(life[3]), 0}
+end
+if life[1] and lost_nothing(life[4], life[5], KEYS[2], ms) then
+  redis.call('HSET', KEYS[1], 'replid', replid)
+  return {life[1], ms - tonumber(life[3]), 2}
+end
 -- A full server judges a script by its first write and lets a removal pass: the archiver must get in.
 redis.call('HDEL', KEYS[1], 'replid')
-redis.call('HSET', KEYS[1], 'id', ARGV[1], 'replid', replid, 'at', ms)
+redis.call('HSET', KEYS[1], 'id', ARGV[1], 'replid', replid, 'at', ms, 'run', own_run(), 'roles', role_changes())
 return {ARGV[1], 0, 1}

@@ -1,20 +1,22 @@
 -- Seed: warm a cold room with the numbering that PostgreSQL has decided under a row lock.
 -- A room that is warm already in this life stays as it is. If Redis knows higher numbers than the
 -- seed was given, nothing is written and the caller asks PostgreSQL again. Marks that wait for the
--- archive (`marks`) still keep the room from expiring.
--- KEYS: life, room, log, reads
--- ARGV: life_id, offset, seq, archived, version, deleted, ttl_ms, sent_prefix, then for each idempotency key: digest, packed, sent_ms...
+-- archive (`marks`) still keep the room from expiring. `base` is the seq above which this life numbers.
+-- KEYS: life, room, log, reads, floors
+-- ARGV: R, life_id, offset, seq, archived, version, deleted, ttl_ms, sent_prefix, then for each idempotency key: digest, packed, sent_ms...
 -- RETURNS: 'OK' | 'FENCED' | 'AHEAD'
 -- include: life
 -- include: sent
-if not life_holds(KEYS[1], ARGV[1]) then return 'FENCED' end
+if not life_holds(KEYS[1], ARGV[2]) then return 'FENCED' end
 local room = redis.call('HMGET', KEYS[2], 'epoch', 'offset', 'seq', 'marks')
-if room[1] == ARGV[1] then return 'OK' end
-local offset, seq, archived = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
+if room[1] == ARGV[2] then return 'OK' end
+local offset, seq, archived = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
 if tonumber(room[2] or '0') > offset or tonumber(room[3] or '0') > seq then return 'AHEAD' end
 local last = redis.call('XREVRANGE', KEYS[3], '+', '-', 'COUNT', 1)
 local log_offset = last[1] and tonumber(string.match(last[1][1], '^(%d+)-')) or 0
 if log_offset > offset then return 'AHEAD' end
+local floor = redis.call('HGET', KEYS[5], ARGV[1])
+if floor and tonumber(string.match(floor, ' (%d+)$')) > seq then return 'AHEAD' end
 -- The log holds all that is not archived: if it ends at or below `archived`, everything is, and what
 -- lies between `archived` and its beginning was lost before an earlier seed.
 if log_offset <= archived then
@@ -24,15 +26,16 @@ else
   archived = math.max(archived, tonumber(string.match(first[1][1], '^(%d+)-')) - 1)
 end
 redis.call('DEL', KEYS[2])
-redis.call('HSET', KEYS[2], 'epoch', ARGV[1], 'offset', offset, 'seq', seq, 'archived', archived, 'ver', ARGV[5])
-if ARGV[6] == '1' then redis.call('HSET', KEYS[2], 'deleted', 1) end
+redis.call('HSET', KEYS[2], 'epoch', ARGV[2], 'offset', offset, 'seq', seq, 'archived', archived, 'ver', ARGV[6], 'base', seq)
+if floor then redis.call('HDEL', KEYS[5], ARGV[1]) end
+if ARGV[7] == '1' then redis.call('HSET', KEYS[2], 'deleted', 1) end
 if room[4] then redis.call('HSET', KEYS[2], 'marks', room[4]) end
 if archived == offset and not room[4] then
-  redis.call('PEXPIRE', KEYS[2], ARGV[7])
-  redis.call('PEXPIRE', KEYS[3], ARGV[7])
-  redis.call('PEXPIRE', KEYS[4], ARGV[7])
+  redis.call('PEXPIRE', KEYS[2], ARGV[8])
+  redis.call('PEXPIRE', KEYS[3], ARGV[8])
+  redis.call('PEXPIRE', KEYS[4], ARGV[8])
 end
-for i = 9, #ARGV, 3 do
-  remember_sent(sent_keys(ARGV[8], ARGV[i], tonumber(ARGV[i + 2])), ARGV[i], ARGV[i + 1])
+for i = 10, #ARGV, 3 do
+  remember_sent(sent_keys(ARGV[9], ARGV[i], tonumber(ARGV[i + 2])), ARGV[i], ARGV[i + 1])
 end
 return 'OK'

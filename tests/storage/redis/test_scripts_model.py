@@ -278,7 +278,7 @@ class Run:
         model.sent |= pg.sent
         model.numbers = {
             "epoch": life, "offset": offset, "seq": seq, "archived": pg.archived,
-            "ver": pg.version,
+            "ver": pg.version, "base": seq,
         }  # fmt: skip
         above = [event.offset for event in model.log if event.offset > pg.archived]
         if above:

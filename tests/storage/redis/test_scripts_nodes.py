@@ -443,7 +443,7 @@ async def test_the_audit_renews_what_may_expire_and_only_that(watched: ScriptRoo
 async def test_the_greatest_floor_wins(rooms: ScriptRooms):
     """B2."""
     for offset, seq in ((5, 3), (9, 2), (7, 4)):
-        await rooms.nodes.raise_floors([(R, offset, seq)], 60_000)
+        assert await rooms.rooms.raise_floors([(R, offset, seq)]) == []
     inputs = await rooms.rooms.seed_inputs(R)
     assert not isinstance(inputs, Refusal)
     assert (inputs.offset, inputs.seq) == (9, 4)
