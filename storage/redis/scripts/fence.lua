@@ -10,15 +10,19 @@
 -- include: server
 local life = redis.call('HMGET', KEYS[1], 'id', 'replid', 'at', 'run', 'roles')
 local replid, ms = own_replid(), now_ms()
+-- A full server judges a script by its first write and lets a removal pass: the archiver must get in.
 if life[1] and life[2] == replid then
-  if not life[4] then redis.call('HSET', KEYS[1], 'run', own_run(), 'roles', role_changes()) end
+  if not life[4] then
+    redis.call('HDEL', KEYS[1], 'run')
+    redis.call('HSET', KEYS[1], 'run', own_run(), 'roles', role_changes())
+  end
   return {life[1], ms - tonumber(life[3]), 0}
 end
-if life[1] and lost_nothing(life[4], life[5], KEYS[2], ms) then
+local is_whole = life[2] and lost_nothing(life[4], life[5], KEYS[2], ms)
+redis.call('HDEL', KEYS[1], 'replid')
+if is_whole then
   redis.call('HSET', KEYS[1], 'replid', replid)
   return {life[1], ms - tonumber(life[3]), 2}
 end
--- A full server judges a script by its first write and lets a removal pass: the archiver must get in.
-redis.call('HDEL', KEYS[1], 'replid')
 redis.call('HSET', KEYS[1], 'id', ARGV[1], 'replid', replid, 'at', ms, 'run', own_run(), 'roles', role_changes())
 return {ARGV[1], 0, 1}

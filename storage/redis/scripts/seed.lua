@@ -1,5 +1,6 @@
 -- Seed: warm a cold room with the numbering that PostgreSQL has decided under a row lock.
--- A room that is warm already in this life stays as it is. If Redis knows higher numbers than the
+-- A room that is warm already in this life stays as it is, but for its seq: while it has numbered no
+-- message yet, a seed that knows of higher ones lets it skip them. If Redis knows higher numbers than the
 -- seed was given, nothing is written and the caller asks PostgreSQL again. Marks that wait for the
 -- archive (`marks`) still keep the room from expiring. `base` is the seq above which this life numbers.
 -- KEYS: life, room, log, reads, floors
@@ -8,9 +9,14 @@
 -- include: life
 -- include: sent
 if not life_holds(KEYS[1], ARGV[2]) then return 'FENCED' end
-local room = redis.call('HMGET', KEYS[2], 'epoch', 'offset', 'seq', 'marks')
-if room[1] == ARGV[2] then return 'OK' end
+local room = redis.call('HMGET', KEYS[2], 'epoch', 'offset', 'seq', 'marks', 'base')
 local offset, seq, archived = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
+if room[1] == ARGV[2] then
+  if room[3] == room[5] and seq > tonumber(room[5]) then
+    redis.call('HSET', KEYS[2], 'base', ARGV[4], 'seq', ARGV[4])
+  end
+  return 'OK'
+end
 if tonumber(room[2] or '0') > offset or tonumber(room[3] or '0') > seq then return 'AHEAD' end
 local last = redis.call('XREVRANGE', KEYS[3], '+', '-', 'COUNT', 1)
 local log_offset = last[1] and tonumber(string.match(last[1][1], '^(%d+)-')) or 0

@@ -71,10 +71,19 @@ async def test_a_new_room_begins_at_zero_without_waiting(database: Database):
 
 async def test_the_same_life_goes_on_and_writes_nothing(database: Database):
     await make_room(database, epoch="new", base_offset=5, base_seq=7, archived_offset=9, seq=6)
-    found = await seed(database, life_age_ms=0, redis_offset=1000, redis_seq=1000)
+    found = await seed(database, life_age_ms=0, redis_offset=1000, redis_seq=7)
     assert found is not None
     assert (found.offset, found.seq, found.archived_offset) == (9, 7, 9)
     assert await stored(database) == ("new", 5, 7)
+
+
+async def test_seqs_that_were_reported_late_are_skipped_in_the_same_life(database: Database):
+    """B2: offsets have no hole within a life, seqs may have."""
+    await make_room(database, epoch="new", base_offset=5, base_seq=7, archived_offset=9, seq=6)
+    found = await seed(database, life_age_ms=0, redis_offset=1000, redis_seq=11)
+    assert found is not None
+    assert (found.offset, found.seq, found.archived_offset) == (9, 11, 9)
+    assert await stored(database) == ("new", 5, 11)
 
 
 @pytest.mark.parametrize(
@@ -135,8 +144,11 @@ async def test_two_seeders_of_one_life_agree(database: Database):
     async with trio.open_nursery() as nursery:
         for offset in (11, 12, 13, 14):
             nursery.start_soon(one, offset)
-    # Whoever came first has decided; the script refuses it if Redis knows more ("ahead").
-    assert len({(seed.offset, seed.seq) for seed in found if seed is not None}) == 1
+    # Whoever came first has decided; the script refuses it if Redis knows more ("ahead"). Only seqs
+    # that a later one knows of are skipped.
+    seeds = [seed for seed in found if seed is not None]
+    assert len({seed.offset for seed in seeds}) == 1
+    assert await stored(database) == ("new", seeds[0].offset, max(seed.seq for seed in seeds))
 
 
 async def test_a_seed_waits_for_a_batch_that_holds_the_room(database: Database):

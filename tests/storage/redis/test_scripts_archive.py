@@ -26,6 +26,7 @@ async def test_a_seeded_room_goes_on_above_its_numbers(rooms: ScriptRooms):
     assert await rooms.warm(offset=40, seq=30, version=6) == "ok"
     assert await rooms.numbers() == {
         "epoch": rooms.life(), "offset": "40", "seq": "30", "archived": "40", "ver": "6",
+        "base": "30",
     }  # fmt: skip
     outcome = await rooms.publish()
     assert isinstance(outcome, Appended)

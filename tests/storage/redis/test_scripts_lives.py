@@ -43,6 +43,18 @@ async def test_a_floor_that_comes_too_late_raises_the_room(rooms: ScriptRooms):
     assert await rooms.warm(offset=4, seq=6) == "ok"
 
 
+async def test_two_seeds_of_which_the_second_knows_more(rooms: ScriptRooms):
+    """B2: it lets the room skip what it knows of, unless messages were numbered meanwhile."""
+    await rooms.warm(offset=3, seq=3)
+    await rooms.warm(offset=7, seq=5)
+    await rooms.publish()
+    assert ((await rooms.numbers())["offset"], (await rooms.numbers())["seq"]) == ("4", "6")
+    await rooms.warm(offset=9, seq=9)
+    await rooms.publish()
+    assert (await rooms.numbers())["seq"] == "7", "left to the report, which tells"
+    await rooms.archive(2)
+
+
 async def test_numbers_that_were_given_again_are_told(rooms: ScriptRooms):
     """B2: nothing can mend that, so it must at least be known; and it ends there."""
     await rooms.warm(offset=3, seq=3)
