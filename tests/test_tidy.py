@@ -35,6 +35,7 @@ MAY_SLEEP = {
     "tests/support/waiting.py",
     "tests/support/proxy.py",
     "tests/storage/redis/test_transport_faults.py",
+    "tests/faults/durability.py",
 }
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
