@@ -132,8 +132,9 @@ def _check_log(
             if entry.offset != previous.offset + 1 and same_epoch:
                 problems.append(f"{key}: log jumps from {previous.offset} to {entry.offset}")
             step = entry.seq - previous.seq
-            # A floor that was reported late raises the seq, and with it the base.
-            if step < 0 or (step > 1 and same_epoch and entry.seq != base + 1):
+            # Floors that were reported late raise the seq, and with it the base; an event that is
+            # no message has the raised seq, the next message the one after it.
+            if step < 0 or (step > 1 and same_epoch and entry.seq > base + 1):
                 problems.append(f"{key}: seq goes from {previous.seq} to {entry.seq}")
         previous = entry
     if previous is None:
