@@ -71,8 +71,9 @@ class Allowance:
         burst = limits.RATE_BURST_SECONDS
         self._messages = TokenBucket(messages_per_second, messages_per_second * burst, now)
         self._others = TokenBucket(other, other * burst, now)
-        # As many at once as of the others, for whoever comes back to all of its rooms.
-        self._reading = TokenBucket(other / limits.RATE_READING_COST, other * burst, now)
+        self._reading = TokenBucket(
+            other / limits.RATE_READING_COST, other * burst * limits.RATE_READING_BURST, now
+        )
         self._refusals: RefusalCount | None = None
 
     @property

@@ -214,9 +214,10 @@ COMMANDS_WAITING_MAX: Final = 256
 RATE_BURST_SECONDS: Final = 2.0
 RATE_OTHER_FACTOR: Final = 10
 # What asks the storages (subscribe, history, presence, refresh) costs them a millisecond each time,
-# a hundred times as much as other frames: as many at once, for a client that comes back to all of
-# its rooms, but then only a tenth of their rate.
-RATE_READING_COST: Final = 10
+# a hundred times as much as other frames: as many at once and a tenth more, for a client that comes
+# back to all of its rooms and asks for pages of some, but then only a fifth of their rate.
+RATE_READING_COST: Final = 5
+RATE_READING_BURST: Final = 1.1
 # So many bytes of pages and resumes count as one such frame more: the largest resume as eleven.
 RATE_READING_BYTES: Final = 64 * 1024
 # Commands of one connection that are in tasks at the same time; the rest of them wait their turn.

@@ -41,3 +41,12 @@ GRANT SELECT, INSERT, DELETE ON
     announcements, bans, blocks, dead_letters, favorites, reactions, user_announcements
     TO parley_service;
 GRANT SELECT, INSERT, UPDATE, DELETE ON members, message_counts, messages TO parley_service;
+
+-- The search reads the partition of a room by its own name.
+DO $$
+DECLARE part regclass;
+BEGIN
+    FOR part IN SELECT inhrelid::regclass FROM pg_inherits WHERE inhparent = 'messages'::regclass LOOP
+        EXECUTE format('GRANT SELECT ON %s TO parley_service', part);
+    END LOOP;
+END $$;

@@ -75,10 +75,10 @@ def _taken(allowance: Allowance, command: type, now: float) -> int:
 
 
 def test_a_client_comes_back_to_all_of_its_rooms_but_reads_slower_afterwards():
-    """Ten times as many at once as messages; then as many a second as messages (A11)."""
+    """Ten times as many at once as messages, and some; then twice as many a second (A11)."""
     allowance = Allowance(50.0, now=0.0)
-    assert _taken(allowance, Subscribe, 0.0) == 1000
-    assert _taken(allowance, History, 1.0) == 50
+    assert _taken(allowance, Subscribe, 0.0) == 1100
+    assert _taken(allowance, History, 1.0) == 100
     assert _taken(allowance, Publish, 1.0) == 100
     assert _taken(allowance, Ping, 1.0) == 1000
 
@@ -87,8 +87,8 @@ def test_large_answers_count_by_their_size():
     allowance = Allowance(50.0, now=0.0)
     for _ in range(100):
         allowance.charge_answer(limits.RESUME_BYTES_MAX)
-    # 100 * 11.25 tokens: a hundred and twenty-five more than there are.
-    assert allowance.take(Subscribe, 0.0) > 2.5
-    assert allowance.take(Subscribe, 2.4) > 0
-    assert allowance.take(Subscribe, 2.6) == 0
+    # 100 * 11.25 tokens: twenty-five more than there are.
+    assert allowance.take(Subscribe, 0.0) > 0.25
+    assert allowance.take(Subscribe, 0.24) > 0
+    assert allowance.take(Subscribe, 0.27) == 0
     assert allowance.take(Ping, 0.0) == 0

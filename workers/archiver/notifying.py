@@ -8,6 +8,7 @@ outage is told with the room's next message.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
 
 import msgspec
@@ -50,7 +51,7 @@ class MessageNotices:
                 continue
         if self._waiting:
             if not self._wake.is_set():
-                self._waits_since = trio.current_time()
+                self._waits_since = time.monotonic()
             self._wake.set()
 
     def _note_created(self, entry: Entry) -> None:
@@ -75,7 +76,7 @@ class MessageNotices:
                     continue
                 try:
                     await self._notifier.tell_messages(key, list(messages.values()))
-                    self._lag.observe(trio.current_time() - since)
+                    self._lag.observe(time.monotonic() - since)
                 except (StorageUnavailable, StorageRefused) as error:
                     self._log.info("members were not notified", room=key, reason=error.reason)
                 except Exception:

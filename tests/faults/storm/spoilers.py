@@ -373,7 +373,15 @@ def _private(record: Record) -> list[tuple[Connection, int, Event]]:
 
 
 def show_outsiders(record: Record, rng: random.Random) -> bool:
-    found = _choose(rng, _private(record))
+    # Whoever came or went may have been a member from the beginning, for all that is known.
+    moved = {
+        (one.room, one.asked.get("user", one.user))
+        for one in record.operations
+        if one.kind in ("add", "join", "remove", "leave")
+    }
+    found = _choose(
+        rng, [one for one in _private(record) if (one[2].room, one[0].user) not in moved]
+    )
     if found:
         connection, _, event = found
         members = {room: dict(of) for room, of in record.circumstances.members.items()}

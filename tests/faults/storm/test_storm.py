@@ -46,13 +46,9 @@ def weather(seed: int, kinds: list[str] | None, events: int, folder: Path, postg
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("number", range(FRESH))
-def test_a_storm_breaks_no_promise(tmp_path, postgres, number):
-    weather(random.randrange(2**32), None, EVENTS, tmp_path / "storm", postgres)
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(300)
-@pytest.mark.parametrize(("seed", "kinds", "events"), kept_seeds())
-def test_a_storm_that_found_something_breaks_no_promise(tmp_path, postgres, seed, kinds, events):
+@pytest.mark.parametrize("kept", [*range(FRESH), *kept_seeds()], ids=str)
+def test_a_storm_breaks_no_promise(tmp_path, postgres, kept):
+    """Fresh seeds, and every seed that ever found something."""
+    fresh = (random.randrange(2**32), None, EVENTS)
+    seed, kinds, events = fresh if isinstance(kept, int) else kept
     weather(seed, kinds, events, tmp_path / "storm", postgres)
