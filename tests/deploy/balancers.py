@@ -210,7 +210,7 @@ class Nginx(Balancer):
     ) -> dict[str, list[str]]:
         kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
         own = [f"{kind}_temp_path {self.folder}/{kind};" for kind in kinds]
-        rest = "max_fails=1 fail_timeout=2s"
+        rest = "max_fails=0"
         return {
             "user": ["daemon off;"],
             "worker_processes": ["worker_processes 1;"],

@@ -47,7 +47,7 @@ class Site:
         if isinstance(self.balancer, HAProxy):
             await self.balancer.wait_up("brokers" if old.kind == "broker" else "apis")
         else:
-            # It asks nobody: a server that has failed rests for `fail_timeout`.
+            # It asks nobody, so the new process gets a moment to be ready.
             await pass_time(NGINX_REST)
 
     async def restart(self, servers: list[ServerProcess], place: int) -> None:
