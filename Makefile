@@ -33,14 +33,14 @@ test-page: install ## Run the tests of the chat page in Chromium, which must be 
 	@for program in chromium chromium-browser google-chrome google-chrome-stable; do \
 		command -v $$program >/dev/null && exit 0; done; \
 	echo "parley: no Chromium is installed; Debian has it: apt-get install chromium" >&2; exit 1
-	$(BIN)/python -m pytest tests/page $(ARGS)
+	$(BIN)/python -m pytest -n 2 tests/page $(ARGS)
 
 test-deploy: install ## Run the tests with haproxy, nginx and promtool, which must be installed
 	@PATH="$$PATH:/usr/sbin:/sbin"; for program in haproxy nginx promtool; do \
 		command -v $$program >/dev/null || missing="$$missing $$program"; done; \
 	test -z "$$missing" || { echo "parley: not installed:$$missing; Debian has them:" \
 		"apt-get install haproxy nginx prometheus" >&2; exit 1; }
-	$(BIN)/python -m pytest tests/deploy $(ARGS)
+	$(BIN)/python -m pytest -n 2 tests/deploy $(ARGS)
 
 lint: install ## Check style, types and import contracts
 	$(BIN)/ruff check
