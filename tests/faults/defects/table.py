@@ -188,7 +188,7 @@ DEFECTS: Final = (
         "a room that is warmed again forgets the client_ids of the last ten minutes",
         Patch(
             f"{_SCRIPTS}/seed.lua",
-            "for i = 9, #ARGV, 3 do\n",
+            "for i = 10, #ARGV, 3 do\n",
             "for i = #ARGV + 1, #ARGV, 3 do\n",
         ),
         (

@@ -6,6 +6,7 @@ refused before its first write, whatever has moved away under it.
 
 from __future__ import annotations
 
+import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,13 +28,25 @@ from workers.embedded.redis import find_redis_server
 SLOTS = 16384
 
 
+def free_pair() -> int:
+    """A free port whose bus port, 10000 above, is free too: others may use that for anything."""
+    for _ in range(100):
+        port = free_port()
+        with socket.socket() as bus:
+            try:
+                bus.bind((LOOPBACK, port + 10_000))
+            except OSError:
+                continue
+            return port
+    raise AssertionError("no port is free together with the one 10000 above it")
+
+
 class Shard:
     """One cluster-enabled server."""
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir()
-        # The bus of the cluster takes the port 10000 above.
-        self.port = free_port()
+        self.port = free_pair()
         options = {
             "bind": LOOPBACK, "port": self.port, "cluster-enabled": "yes", "save": "",
             "cluster-require-full-coverage": "no",
@@ -43,7 +56,11 @@ class Shard:
             [find_redis_server(), "redis.conf"], cwd=folder, stdout=subprocess.DEVNULL
         )
         self.client: Any = redis.Redis(LOOPBACK, self.port)
-        wait_until_sync(self._answers, what="a shard answers")
+        try:
+            wait_until_sync(self._answers, what="a shard answers")
+        except BaseException:
+            self._process.kill()
+            raise
         self.id = self.client.execute_command("CLUSTER MYID").decode()
 
     def _answers(self) -> bool:
