@@ -43,7 +43,7 @@ class Lives:
         """One `fence` call a partition, packed."""
         script = self._scripts["fence"]
         return [
-            pack_evalsha(script, (self._keys.life(p), LEASES_KEY), (uuid7().hex,))
+            pack_evalsha(script, (self._keys.life(p),), (uuid7().hex, LEASES_KEY))
             for p in partitions
         ]
 

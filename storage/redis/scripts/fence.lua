@@ -2,8 +2,9 @@
 -- stored replication id is another (or none), a new life begins and every room is cold; the loser of
 -- a race gets the winner's life. Where the server provably lost nothing (see `lost_nothing`), the
 -- life takes over its new replication id instead.
--- KEYS: life, leases
--- ARGV: new_life_id
+-- `leases` is no key of the call: in a cluster it may be of another shard, and is not read there.
+-- KEYS: life
+-- ARGV: new_life_id, leases
 -- RETURNS: {life_id, age_ms, 1 if this call began it, 2 if it took over another id, else 0}
 -- include: clock
 -- include: life
@@ -18,7 +19,7 @@ if life[1] and life[2] == replid then
   end
   return {life[1], ms - tonumber(life[3]), 0}
 end
-local is_whole = life[2] and lost_nothing(life[4], life[5], KEYS[2], ms)
+local is_whole = life[2] and lost_nothing(life[4], life[5], ARGV[2], ms)
 redis.call('HDEL', KEYS[1], 'replid')
 if is_whole then
   redis.call('HSET', KEYS[1], 'replid', replid)
