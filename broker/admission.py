@@ -44,19 +44,22 @@ def actor_of(identity: Identity) -> Actor:
 
 
 async def admit(connection: Connection, services: Services, token: str) -> Identity | None:
-    """Authenticate the connection, in its turn; None if it has been disconnected instead."""
+    """Authenticate the connection; None if it has been disconnected instead.
+
+    A token that the provider of the keys is asked about takes no turn from those that are known.
+    """
+    identity = await _verify(connection, services, token)
+    if identity is None:
+        return None
     try:
         async with services.turnstile.turn():
-            return None if connection.is_closed else await _admit(connection, services, token)
+            return None if connection.is_closed else await _admit(connection, services, identity)
     except trio.TooSlowError:
         reject(connection, services, errors.BACKEND_UNAVAILABLE)
         return None
 
 
-async def _admit(connection: Connection, services: Services, token: str) -> Identity | None:
-    identity = await _verify(connection, services, token)
-    if identity is None:
-        return None
+async def _admit(connection: Connection, services: Services, identity: Identity) -> Identity | None:
     channel = user_channel(identity.project, identity.user)
     services.node.hub.add_connection(channel, connection)
     connection.channel = channel

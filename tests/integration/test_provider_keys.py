@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import AsyncExitStack
+
 import trio
 
+from config import limits
 from tests.integration.conftest import Start
 from tests.support.client import ChatClient
 from tests.support.http import request
@@ -45,3 +48,31 @@ async def test_tokens_of_a_provider_are_taken_everywhere(start: Start) -> None:
             with trio.fail_after(60):
                 while (code := await outcome(url, token)) is not None:
                     assert code == 4503
+
+
+async def test_a_provider_that_hangs_keeps_nobody_out_whose_key_is_known(start: Start) -> None:
+    """Strangers' keys are asked for; they must not take the turns of those who are let in."""
+    with open_issuer() as issuer:
+        issuer.add_key("first")
+        issuer.make_key("strange", "ES256")
+        deployment = await start(brokers=1, JWT_JWKS_URL=issuer.url)
+        url = deployment.brokers[0].url
+        known, strange = issuer.token("anna", "first"), issuer.token("eve", "strange")
+        assert await outcome(url, known) is None
+        issuer.let_answer.clear()
+        asked = issuer.requests
+        async with AsyncExitStack() as stack:
+            strangers: list[ChatClient] = []
+
+            async def come() -> None:
+                client = ChatClient.connect(url, strange, hello=False)
+                strangers.append(await stack.enter_async_context(client))
+
+            while issuer.requests == asked:
+                await come()
+            for _ in range(2 * limits.ADMISSIONS_AT_ONCE):
+                await come()
+            waiting = [client for client in strangers if client.close_code is None]
+            assert len(waiting) > limits.ADMISSIONS_AT_ONCE
+            assert await outcome(url, known) is None
+            assert all(client.close_code is None for client in waiting), "let in before them"
