@@ -18,8 +18,9 @@ from broker.protocol.ids import is_project_id
 from config.logging import configure_logging
 from config.settings import Settings, load_settings
 from storage.postgres.api_keys import ApiKeyRow
-from storage.postgres.migrate import migrate, schema_version
+from storage.postgres.migrate import migrate
 from storage.postgres.pool import Database, open_database
+from storage.postgres.schema import schema_version
 
 _Result = TypeVar("_Result")
 

@@ -8,6 +8,7 @@ It looks at the servers as a process does when it starts, and changes nothing el
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -24,22 +25,31 @@ from config.logging import configure_logging
 from config.settings import Settings, load_settings
 from storage.errors import StorageRefused, StorageUnavailable
 from storage.postgres.deployment import ensure_deployment
-from storage.postgres.migrate import schema_version
 from storage.postgres.pool import Database, open_database
+from storage.postgres.schema import known_revisions, require_schema
 from storage.redis.address import require_address
 from storage.redis.client import RedisClient, open_redis
+from storage.redis.clock import RedisClock
 from storage.redis.fsck import check_rooms
 from storage.redis.keys import Keys
 from storage.redis.store import require_deployment
 
 REDIS_VERSION_MIN: Final = (6, 2)
 POSTGRES_VERSION_MIN: Final = 14
+CLOCK_SKEW_MAX: Final = 2.0
+"""Seconds; tokens have a tolerance of five."""
+BACKLOG_AGE_MAX: Final = 60.0
+"""Seconds: usually it is a fraction of one."""
 # More would scroll the reason of the first ones away.
 _PROBLEMS_SHOWN_MAX: Final = 50
 
 
 class CheckFailed(Exception):
     """A check found something wrong; the text says what, in one line or a few."""
+
+
+class CheckWarning(Exception):
+    """Parley runs, but somebody should look; it does not change the exit status."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +97,8 @@ async def _run(settings: Settings, checks: Sequence[_Check]) -> int:
             try:
                 with trio.fail_after(math.inf if check is _ROOMS else 3 * limits.COMMAND_TIMEOUT):
                     click.echo(f"ok      {check.name}: {await check.run(servers)}")
+            except CheckWarning as warning:
+                click.echo(f"WARNING {check.name}: {warning}")
             except trio.TooSlowError:
                 _fail(servers, check, "no answer in time")
             except (StorageUnavailable, StorageRefused) as error:
@@ -165,10 +177,10 @@ async def _check_postgres(servers: _Servers) -> str:
 
 
 async def _check_schema(servers: _Servers) -> str:
-    version = await schema_version(servers.database)
-    if version is None:
-        raise CheckFailed("the database has no schema yet; run: parley migrate")
-    return f"schema {version}"
+    version = await require_schema(servers.database)
+    newest = known_revisions()[-1]
+    newer = "" if version == newest else f", newer than {newest} of this version: it may be used"
+    return f"schema {version}{newer}"
 
 
 async def _check_deployment(servers: _Servers) -> str:
@@ -176,6 +188,48 @@ async def _check_deployment(servers: _Servers) -> str:
     deployment = await ensure_deployment(servers.database, partitions)
     await require_deployment(servers.redis, deployment)
     return f"Redis and PostgreSQL belong together, {partitions} partitions"
+
+
+async def _check_clocks(servers: _Servers) -> str:
+    redis = await RedisClock().measure(servers.redis)
+    asked_at = time.time()
+    there = await servers.database.fetchval("SELECT extract(epoch FROM clock_timestamp())")
+    postgres = float(there) - (asked_at + time.time()) / 2
+    found = f"Redis is {redis:+.1f} s and PostgreSQL {postgres:+.1f} s from this machine"
+    if max(abs(redis), abs(postgres), abs(redis - postgres)) > CLOCK_SKEW_MAX:
+        raise CheckWarning(f"{found}; let all follow NTP")
+    return found
+
+
+async def _check_backlog(servers: _Servers) -> str:
+    keys = Keys(servers.settings.room_partitions)
+    size, oldest = 0, math.inf
+    for partition in range(keys.partitions):
+        length: Any = await servers.redis.execute("XLEN", keys.archive(partition))
+        size += length
+        first: Any = await servers.redis.execute(
+            "XRANGE", keys.archive(partition), "-", "+", "COUNT", 1
+        )
+        oldest = min([oldest, *(int(entry.partition(b"-")[0]) for entry, _fields in first)])
+    clock = RedisClock()
+    age = max(0.0, time.time() + await clock.measure(servers.redis) - oldest / 1000)
+    found = f"{size} events wait for an archiver"
+    if size and age > BACKLOG_AGE_MAX:
+        raise CheckWarning(f"{found}, the oldest for {age:.0f} s; does one run, does it say why?")
+    return found
+
+
+async def _check_letters(servers: _Servers) -> str:
+    row = await servers.database.fetchrow(
+        "SELECT count(*) AS letters, max(created_at) AS newest FROM dead_letters"
+    )
+    assert row is not None, "an aggregate has one row"
+    if row["letters"]:
+        raise CheckWarning(
+            f"{row['letters']} events could not be archived, the newest at "
+            f"{row['newest']:%Y-%m-%d %H:%M:%S}; see the runbook, ParleyDeadLetters"
+        )
+    return "no event was put aside"
 
 
 async def _check_jwks(servers: _Servers) -> str:
@@ -203,6 +257,9 @@ _CHECKS: Final = (
     _Check("postgres", _check_postgres),
     _Check("schema", _check_schema, frozenset({"postgres"})),
     _Check("deployment", _check_deployment, frozenset({"redis", "postgres", "schema"})),
+    _Check("clocks", _check_clocks, frozenset({"redis", "postgres"})),
+    _Check("backlog", _check_backlog, frozenset({"deployment"})),
+    _Check("letters", _check_letters, frozenset({"deployment"})),
 )
 _JWKS: Final = _Check("jwks", _check_jwks)
 _ROOMS: Final = _Check("rooms", _check_rooms, frozenset({"redis"}))

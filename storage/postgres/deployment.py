@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 from uuid import uuid4
 
 from config.errors import ConfigError
+from storage.postgres.schema import require_schema
 
 if TYPE_CHECKING:
     import asyncpg
@@ -26,14 +27,15 @@ _READ: Final = "SELECT name, value FROM settings WHERE name IN ('deployment', 'r
 async def ensure_deployment(database: Database, room_partitions: int) -> str:
     """Return the deployment's id, made up by the first process that asks.
 
-    Raises ConfigError if the database was set up with another ROOM_PARTITIONS, StorageUnavailable
-    if PostgreSQL is away. Any number of processes may ask at once.
+    Raises ConfigError if the database lacks a migration or was set up with another ROOM_PARTITIONS,
+    StorageUnavailable if PostgreSQL is away. Any number of processes may ask at once.
     """
 
     async def store_and_read(connection: asyncpg.Connection) -> dict[str, str]:
         await connection.execute(_STORE, uuid4().hex, str(room_partitions))
         return {row["name"]: row["value"] for row in await connection.fetch(_READ)}
 
+    await require_schema(database)
     stored = await database.transaction(store_and_read)
     if stored["room_partitions"] != str(room_partitions):
         raise ConfigError(

@@ -1,4 +1,4 @@
-"""Brings the database to the newest schema; `schema_version` tells which one it has.
+"""Brings the database to the newest schema.
 
 alembic keeps the order and the version, the SQL is written by hand (migrations/sql). Each
 migration is one transaction. A session-wide advisory lock makes two hosts that start at once
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import asyncpg
 from alembic import command
@@ -22,9 +22,6 @@ from sqlalchemy.pool import NullPool
 from config.limits import CONNECT_TIMEOUT
 from storage.errors import StorageUnavailable
 from storage.postgres.errors import translate
-
-if TYPE_CHECKING:
-    from storage.postgres.pool import Database
 
 _MIGRATIONS: Final = Path(__file__).parent / "migrations"
 # Any number that nobody else in this database uses: the letters "parley" as an integer.
@@ -62,14 +59,6 @@ def read_statements(name: str) -> list[str]:
     if lines:
         raise ValueError(f"{name}: the last statement has no semicolon: {lines[0]!r}")
     return statements
-
-
-async def schema_version(database: Database) -> str | None:
-    """Return the revision that the database has, None before the first migration."""
-    if await database.fetchval("SELECT to_regclass('alembic_version')::text") is None:
-        return None
-    version = await database.fetchval("SELECT version_num FROM alembic_version")
-    return None if version is None else str(version)
 
 
 async def _migrate(database_url: str) -> None:

@@ -5,10 +5,11 @@ from pathlib import Path
 import pytest
 import trio
 
+from storage.redis.keys import Keys
 from tests.parley.conftest import SECRET, Run
 from tests.support.issuer import open_issuer
 from tests.support.sentinels import SentinelServer, url_of
-from tests.support.servers import RedisServer
+from tests.support.servers import RedisServer, run_sql
 from workers.embedded import ports
 
 
@@ -21,7 +22,17 @@ def states(out: str) -> dict[str, str]:
 def test_all_is_well(run: Run, redis_url: str, database_url: str) -> None:
     found = run("check", REDIS_URL=redis_url, DATABASE_URL=database_url, JWT_SECRET=SECRET)
     assert states(found.out) == dict.fromkeys(
-        ["configuration", "redis", "postgres", "schema", "deployment"], "ok"
+        [
+            "configuration",
+            "redis",
+            "postgres",
+            "schema",
+            "deployment",
+            "clocks",
+            "backlog",
+            "letters",
+        ],
+        "ok",
     )
     assert (found.status, found.err) == (0, "")
 
@@ -46,6 +57,9 @@ def test_servers_that_are_away_fail_with_their_reason(run: Run, free_port: int) 
         "postgres": "FAILED",
         "schema": "skipped",
         "deployment": "skipped",
+        "clocks": "skipped",
+        "backlog": "skipped",
+        "letters": "skipped",
     }
     assert found.status == 1
     assert "refused" in found.out
@@ -137,3 +151,42 @@ def test_the_keys_of_a_provider_are_looked_at(
     found = run("check", **urls, JWT_JWKS_URL=f"http://127.0.0.1:{free_port}/jwks")
     assert states(found.out)["jwks"] == "FAILED"
     assert found.status == 1
+
+
+def test_what_somebody_should_look_at_is_a_warning(
+    run: Run, redis_server: RedisServer, redis_url: str, database_url: str
+) -> None:
+    """An old backlog and dead letters: Parley runs, so that the status stays 0."""
+    urls = {"REDIS_URL": redis_url, "DATABASE_URL": database_url}
+    redis_server.command("XADD", Keys(16).archive(3), "1000-0", "e", "x")
+    run_sql(
+        database_url,
+        lambda connection: connection.execute(
+            "INSERT INTO dead_letters (room, epoch, event_offset, seq, event, reason, entry) "
+            "VALUES ('default/r', 'e', 1, 1, 'message.created', 'unknown_room', 'x')"
+        ),
+    )
+    found = run("check", **urls, JWT_SECRET=SECRET)
+    assert states(found.out)["backlog"] == states(found.out)["letters"] == "WARNING"
+    assert "1 events wait for an archiver, the oldest for" in found.out
+    assert "1 events could not be archived" in found.out
+    assert found.status == 0
+
+
+def test_an_older_schema_is_refused_by_every_process(
+    run: Run, redis_url: str, database_url: str
+) -> None:
+    """One line, status 2: the migration comes first."""
+    urls = {"REDIS_URL": redis_url, "DATABASE_URL": database_url}
+    run_sql(
+        database_url,
+        lambda connection: connection.execute("UPDATE alembic_version SET version_num = '0004'"),
+    )
+    for process in ("broker", "api", "archiver"):
+        found = run(process, **urls, JWT_SECRET=SECRET, PORT="0")
+        assert found.status == 2
+        assert "Traceback" not in found.err
+        assert "schema 0004, this version needs" in found.err.splitlines()[-1]
+    found = run("check", **urls, JWT_SECRET=SECRET)
+    assert states(found.out)["schema"] == "FAILED"
+    assert states(found.out)["deployment"] == "skipped"

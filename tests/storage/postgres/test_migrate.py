@@ -6,12 +6,18 @@ import uuid
 
 import pytest
 import trio
+from alembic.config import Config
+from alembic.script import ScriptDirectory
 
+from config.errors import ConfigError
 from storage.errors import StorageUnavailable
-from storage.postgres.migrate import migrate, read_statements, schema_version
+from storage.postgres.migrate import migrate, read_statements
 from storage.postgres.pool import Database, open_database
+from storage.postgres.schema import known_revisions, require_schema, schema_version
 from tests.support.servers import PostgresServer, fetch
+from tests.support.sources import ROOT
 
+MIGRATIONS = ROOT / "storage" / "postgres" / "migrations"
 NEWEST = "0005"
 _MIGRATE = "import sys; from storage.postgres.migrate import migrate; migrate(sys.argv[1])"
 # Everything about a schema that a migration can change, as text.
@@ -78,6 +84,32 @@ async def test_schema_version_is_none_before_the_first_migration(empty_url):
         assert await schema_version(database) is None
         await trio.to_thread.run_sync(migrate, empty_url)
         assert await schema_version(database) == NEWEST
+
+
+def test_known_revisions_are_alembics_own_in_its_order():
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    found = [script.revision for script in ScriptDirectory.from_config(config).walk_revisions()]
+    assert known_revisions() == found[::-1]
+    assert known_revisions()[-1] == NEWEST
+
+
+async def test_an_older_schema_is_refused_and_a_newer_one_taken(database: Database):
+    """What a process does that finds another schema than its own."""
+    assert await require_schema(database) == NEWEST
+    set_version = "UPDATE alembic_version SET version_num = $1"
+    for older in known_revisions()[:-1]:
+        await database.execute(set_version, older)
+        with pytest.raises(ConfigError, match=f"schema {older}, .*needs {NEWEST}; run: parley mig"):
+            await require_schema(database)
+    await database.execute(set_version, "9999")
+    assert await require_schema(database) == "9999"
+
+
+async def test_no_schema_is_refused(empty_url):
+    async with open_database(empty_url) as empty:
+        with pytest.raises(ConfigError, match="no schema yet; run: parley migrate"):
+            await require_schema(empty)
 
 
 def test_a_server_that_is_away_is_one_clear_error(free_port):
