@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from tests.faults.storm.faults import Fault, all_kinds
 
-SPAN = 16.0
+SPAN = 12.0
 """Seconds over which faults begin."""
 _FAULTS = (4, 9)
 
@@ -29,6 +29,11 @@ class Plan:
     @property
     def kinds(self) -> list[str]:
         return [fault.kind for fault in self.faults]
+
+    @property
+    def ways(self) -> set[str]:
+        """The ways that its faults hit."""
+        return {name for fault in self.faults for name in fault.ways}
 
     def rng_of(self, name: str) -> random.Random:
         """The generator of one client or of one purpose."""

@@ -68,7 +68,7 @@ class Run:
         self.stage = Stage(
             urls=world.broker_url,
             nodes=len(world.brokers),
-            api_port=lambda: world.api.proxies["clients"].port,
+            api_port=lambda: world.api.client_port,
             notes=self.notes,
             rooms=list(self.rooms),
             users=USERS,
@@ -209,5 +209,7 @@ class Run:
 @asynccontextmanager
 async def open_run(plan: Plan, folder: Path, postgres: PostgresServer) -> AsyncIterator[Run]:
     """A world for the plan, and a run on it."""
-    async with open_world(folder, postgres, plan.settings, appendfsync=plan.appendfsync) as world:
+    async with open_world(
+        folder, postgres, plan.settings, appendfsync=plan.appendfsync, ways=plan.ways
+    ) as world:
         yield Run(plan, world)

@@ -15,8 +15,8 @@ import trio
 
 from tests.support.lean_client import cut_frames, encode_client_frame, shake_hands
 
-_CONNECT_DEADLINE = 10.0
-_ANSWER_DEADLINE = 20.0
+_CONNECT_DEADLINE = 5.0
+_REST_DEADLINE = 10.0
 _RECEIVE_BYTES = 256 * 1024
 _decode = msgspec.json.Decoder().decode
 
@@ -30,7 +30,10 @@ class Gone(Exception):
 class Wire:
     """One WebSocket; get it from `open_wire`."""
 
-    def __init__(self, stream: trio.SocketStream, take: Callable[[Frame], None]) -> None:
+    def __init__(
+        self, stream: trio.SocketStream, take: Callable[[Frame], None], patience: float
+    ) -> None:
+        self._patience = patience
         self._stream = stream
         self._take = take
         self._buffer = bytearray()
@@ -61,7 +64,7 @@ class Wire:
             self._waiting[identity] = give
             data += encode_client_frame(msgspec.json.encode({**command, "id": identity}))
         try:
-            with trio.move_on_after(_ANSWER_DEADLINE):
+            with trio.move_on_after(self._patience):
                 await self._send(data)
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(self._until_ended, nursery.cancel_scope)
@@ -147,9 +150,11 @@ class Wire:
 
 
 @asynccontextmanager
-async def open_wire(url: str, token: str, take: Callable[[Frame], None]) -> AsyncIterator[Wire]:
+async def open_wire(
+    url: str, token: str, take: Callable[[Frame], None], *, patience: float
+) -> AsyncIterator[Wire]:
     """Connect with the token in the query; every frame is given to `take` as it comes. Gone if
-    nobody answers. Does not wait for `hello`."""
+    nobody answers. Does not wait for `hello`. `patience`: seconds for the answer to a command."""
     target = urlsplit(url)
     try:
         with trio.fail_after(_CONNECT_DEADLINE):
@@ -157,7 +162,7 @@ async def open_wire(url: str, token: str, take: Callable[[Frame], None]) -> Asyn
             rest = await _shake_hands(stream, url, token)
     except (OSError, trio.TooSlowError, trio.BrokenResourceError) as error:
         raise Gone(f"no connection: {error!r}") from None
-    wire = Wire(stream, take)
+    wire = Wire(stream, take, patience)
     failure: BaseException | None = None
     async with trio.open_nursery() as nursery:
         nursery.start_soon(wire.receive, rest)
@@ -212,7 +217,7 @@ class Rest:
         )
         async with self._lock:
             try:
-                with trio.fail_after(_ANSWER_DEADLINE):
+                with trio.fail_after(_REST_DEADLINE):
                     return await self._exchange(head.encode() + data)
             except (OSError, trio.TooSlowError, trio.BrokenResourceError, _Cut) as error:
                 await self.close()

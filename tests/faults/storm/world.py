@@ -1,13 +1,15 @@
-"""The system under fire: three brokers, two archivers and an API, each way to it through a proxy.
+"""The system under fire: three brokers, two archivers and an API.
 
-Every part has its own proxies to Redis and to PostgreSQL, and clients reach brokers and API through
-one too, so that a fault can hit any single way. A part that ends is started again by whoever ended
+Any way between two parts can have a proxy, for the faults that hit it: from a part to Redis and to
+PostgreSQL, and from clients to a broker or the API. A way that no fault of the run hits has none:
+all proxies are of this one process, where every byte would wait for every other, and half of a
+run's time went there. A part that ends is started again by whoever ended
 it; one that ends by itself, or whose output holds a traceback, is a breach unless a fault that is
 meant to do that (a memory limit) excused it.
 """
 
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -45,7 +47,7 @@ class Part:
     name: str
     kind: str
     proxies: dict[str, TcpProxy]
-    """`redis`, `postgres` and, where clients come, `clients`."""
+    """Of `redis`, `postgres` and, where clients come, `clients`: those that a fault hits."""
     env: dict[str, str]
     lives: list[Life] = field(default_factory=list)
     module: str = "parley"
@@ -59,6 +61,12 @@ class Part:
     @property
     def server(self) -> ServerProcess:
         return self.life.server
+
+    @property
+    def client_port(self) -> int:
+        """Where clients come in just now."""
+        proxy = self.proxies.get("clients")
+        return self.server.port if proxy is None else proxy.port
 
 
 class World:
@@ -98,17 +106,13 @@ class World:
         return self.parts["api"]
 
     def broker_url(self, number: int) -> str:
-        """The WebSocket address of a broker, through its proxy."""
-        return f"ws://127.0.0.1:{self.brokers[number].proxies['clients'].port}/v1/connect"
+        """The WebSocket address of a broker."""
+        return f"ws://127.0.0.1:{self.brokers[number].client_port}/v1/connect"
 
     def proxy(self, name: str) -> TcpProxy:
-        """A way, named PART-END, such as `broker0-redis` or `api-clients`."""
+        """A way of the plan, named PART-END, such as `broker0-redis` or `api-clients`."""
         part, _, end = name.partition("-")
         return self.parts[part].proxies[end]
-
-    @property
-    def ways(self) -> list[str]:
-        return [f"{part.name}-{end}" for part in self.parts.values() for end in part.proxies]
 
     # --- Redis and PostgreSQL -----------------------------------------------------------------
 
@@ -187,8 +191,12 @@ async def open_world(
     settings: dict[str, str],
     *,
     appendfsync: str = "everysec",
+    ways: Collection[str] = (),
 ) -> AsyncIterator[World]:
-    """A fresh Redis and database, and all processes, ready. Everything ends with the block."""
+    """A fresh Redis and database, and all processes, ready. Everything ends with the block.
+
+    `ways`: those that get a proxy.
+    """
     redis = RedisServer(folder / "redis")
     database_url = postgres.create_database()
     # Warnings are enough: the report shows what a process wrote.
@@ -208,7 +216,7 @@ async def open_world(
             for kind, count in (("broker", BROKERS), ("archiver", ARCHIVERS), ("api", 1)):
                 for number in range(count):
                     name = kind if kind == "api" else f"{kind}{number}"
-                    world.parts[name] = await _make_part(stack, world, name, kind)
+                    world.parts[name] = await _make_part(stack, world, name, kind, ways)
             for part in world.parts.values():
                 await world.start(part)
             await world.wait_ready()
@@ -221,17 +229,18 @@ async def open_world(
         postgres.drop_database(database_url)
 
 
-async def _make_part(stack: AsyncExitStack, world: World, name: str, kind: str) -> Part:
-    to_redis = await stack.enter_async_context(open_proxy(world.redis.port))
-    to_postgres = await stack.enter_async_context(open_proxy(world.postgres.port))
-    proxies = {"redis": to_redis, "postgres": to_postgres}
-    if kind != "archiver":
-        proxies["clients"] = await stack.enter_async_context(open_proxy(0))
-    env = {
-        "REDIS_URL": to_redis.replace_port(world.redis.url),
-        "DATABASE_URL": to_postgres.replace_port(world.database_url),
+async def _make_part(
+    stack: AsyncExitStack, world: World, name: str, kind: str, ways: Collection[str]
+) -> Part:
+    urls = {"redis": world.redis.url, "postgres": world.database_url}
+    ports = {"redis": world.redis.port, "postgres": world.postgres.port, "clients": 0}
+    proxies = {
+        end: await stack.enter_async_context(open_proxy(port))
+        for end, port in ports.items()
+        if f"{name}-{end}" in ways
     }
-    return Part(name, kind, proxies, env)
+    urls |= {end: proxy.replace_port(urls[end]) for end, proxy in proxies.items() if end in urls}
+    return Part(name, kind, proxies, {"REDIS_URL": urls["redis"], "DATABASE_URL": urls["postgres"]})
 
 
 async def _make_commits_last(world: World) -> None:

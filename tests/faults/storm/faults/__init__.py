@@ -2,7 +2,8 @@
 
 A new kind is a file here (or a class in one of these files): subclass `Fault`, name it by `kind`,
 draw everything that is random in `__init__` from the given generator, so that a seed gives the same
-fault again. `takes` names what no other fault may touch meanwhile. `begin` does the harm, `heal`
+fault again. `takes` names what no other fault may touch meanwhile, `ways` which ways it needs a
+proxy on. `begin` does the harm, `heal`
 takes it back and returns when what it hit can work again; both may be called with the rest of the
 system in any state. A fault that may take answered writes with it says so in
 `World.may_have_lost`.
@@ -28,6 +29,7 @@ class Fault:
 
     def __init__(self, rng: random.Random) -> None:
         self.takes: frozenset[str] = frozenset()
+        self.ways: frozenset[str] = frozenset()
         self.length = rng.uniform(*self.lengths)
         self.at = 0.0
 

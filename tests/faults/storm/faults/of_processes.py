@@ -56,7 +56,7 @@ class Stop(PartFault):
 
     def __init__(self, rng: random.Random) -> None:
         super().__init__(rng)
-        if rng.random() < 0.1:
+        if rng.random() < 0.06:
             self.length = rng.uniform(12.0, 40.0)
 
     async def begin(self, world: World) -> None:

@@ -20,7 +20,7 @@ class WayFault(Fault):
     def __init__(self, rng: random.Random) -> None:
         super().__init__(rng)
         self.way = rng.choice(_WAYS)
-        self.takes = frozenset({self.way})
+        self.takes = self.ways = frozenset({self.way})
 
     def proxy(self, world: World) -> TcpProxy:
         return world.proxy(self.way)
