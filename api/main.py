@@ -3,14 +3,13 @@
 Nesting is the order of shutdown: storage outside, the server inside. SIGTERM or SIGINT takes the
 readiness away, for balancers, and serves on for a moment; then accepting stops, and requests under
 way get what is left of DRAIN_SECONDS (less a little for the rest) to end before they are cancelled.
-A second signal stops at once. At the start both storages must answer once, since a database that
-does not belong to the Redis beside it must never be served; until they do, the process waits and
-says so.
+A second signal, or one before anybody is served, stops at once. At the start both storages must
+answer once, since a database that does not belong to the Redis beside it must never be served;
+until they do, the process waits and says so.
 """
 
 from __future__ import annotations
 
-import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
@@ -49,6 +48,7 @@ from config.api_limits import (
 from config.descriptors import allow_connections
 from config.metrics import Metrics, serve_metrics
 from config.settings import Settings
+from config.stopping import CLOSING_SHARE, Stopping
 from config.wire_limits import LISTEN_BACKLOG
 from storage.errors import StorageUnavailable
 from storage.postgres.deployment import ensure_deployment
@@ -58,8 +58,6 @@ from storage.redis.store import RedisStore, open_store, require_deployment
 from storage.watching import watch_process
 
 DEFAULT_PORT: Final = 8080
-_CLOSING_SHARE: Final = 0.1
-"""Part of DRAIN_SECONDS that is kept for closing the storages after the last request."""
 
 
 async def serve_api(settings: Settings, *, ready: Callable[[str], None]) -> None:
@@ -67,12 +65,12 @@ async def serve_api(settings: Settings, *, ready: Callable[[str], None]) -> None
 
     Raises ConfigError if database and Redis do not belong together, OSError if the port is taken.
     """
-    stopping = trio.Event()
+    stopping = Stopping()
     async with trio.open_nursery() as signals:
-        await signals.start(_watch_signals, stopping, signals.cancel_scope)
+        await signals.start(stopping.watch, signals.cancel_scope)
         async with open_services(settings) as services:
-            if await _wait_deployment(services, stopping):
-                await _serve(services, stopping, ready)
+            await _wait_deployment(services)
+            await _serve(services, stopping, ready)
         signals.cancel_scope.cancel()
 
 
@@ -122,36 +120,34 @@ def build_services(settings: Settings, db: Database, store: RedisStore) -> Servi
     )
 
 
-async def _wait_deployment(services: Services, stopping: trio.Event) -> bool:
-    """Wait for both storages and check that they belong together; False if told to stop before."""
+async def _wait_deployment(services: Services) -> None:
+    """Wait for both storages and check that they belong together."""
     log = structlog.get_logger("api")
     settings = services.settings
     failures = 0
-    while not stopping.is_set():
+    while True:
         try:
             deployment = await ensure_deployment(services.db, settings.room_partitions)
             await require_deployment(services.store.client, deployment)
-            return True
+            return
         except StorageUnavailable as error:
             # The first one only means that the connection is still being opened.
             failures += 1
             if failures == 2:
                 log.warning("waiting for storage", backend=error.backend, reason=error.reason)
-            with trio.move_on_after(API_START_RETRY):
-                await stopping.wait()
-    return False
+            await trio.sleep(API_START_RETRY)
 
 
-async def _serve(services: Services, stopping: trio.Event, ready: Callable[[str], None]) -> None:
+async def _serve(services: Services, stopping: Stopping, ready: Callable[[str], None]) -> None:
     settings = services.settings
     app = WholeRequests(create_app(services), services.readiness)
     config = server_config(settings)
 
     async def wait_shutdown() -> None:
-        await stopping.wait()
+        await stopping.asked.wait()
         services.metrics.draining.set(1)
         left = await services.readiness.leave(settings.drain_seconds)
-        config.graceful_timeout = left * (1 - _CLOSING_SHARE)
+        config.graceful_timeout = left * (1 - CLOSING_SHARE)
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(services.marker.run)
@@ -166,6 +162,7 @@ async def _serve(services: Services, stopping: trio.Event, ready: Callable[[str]
         if services.verifier.published is not None:
             nursery.start_soon(services.verifier.published.run)
         async with trio.open_nursery() as serving:
+            stopping.is_serving = True
             addresses: list[str] = await serving.start(
                 partial(
                     serve_http,
@@ -191,20 +188,5 @@ def server_config(settings: Settings) -> Config:
     config.backlog = LISTEN_BACKLOG
     config.keep_alive_timeout = API_KEEP_ALIVE
     config.h11_max_incomplete_size = API_HEAD_BYTES_MAX
-    config.graceful_timeout = settings.drain_seconds * (1 - _CLOSING_SHARE)
+    config.graceful_timeout = settings.drain_seconds * (1 - CLOSING_SHARE)
     return config
-
-
-async def _watch_signals(
-    stopping: trio.Event,
-    everything: trio.CancelScope,
-    *,
-    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
-) -> None:
-    """The first signal drains, the second stops at once."""
-    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-        task_status.started()
-        async for _ in signals:
-            if stopping.is_set():
-                everything.cancel()
-            stopping.set()

@@ -1,15 +1,14 @@
 """The composition root of one broker process, and how it starts and stops.
 
 The nesting is the order of shutdown: storage outside, then the node, then what commands started,
-then the connections. SIGTERM or SIGINT drains; a second one stops at once. At the start both
-storages must answer once, since a database must never be served beside a Redis that does not
-belong to it.
+then the connections. SIGTERM or SIGINT drains; a second one, or one before anybody is served, stops
+at once. At the start both storages must answer once, since a database must never be served beside a
+Redis that does not belong to it.
 """
 
 from __future__ import annotations
 
-import signal
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
 
 import structlog
@@ -32,6 +31,7 @@ from config import limits
 from config.descriptors import allow_connections
 from config.metrics import Metrics, serve_metrics
 from config.settings import Settings
+from config.stopping import Stopping
 from storage.errors import StorageUnavailable
 from storage.postgres.deployment import ensure_deployment
 from storage.postgres.pool import Database, open_database
@@ -45,24 +45,23 @@ async def serve_broker(settings: Settings, *, ready: Callable[[str], None]) -> N
 
     Raises ConfigError if the storages do not belong together, OSError if the port is taken.
     """
-    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+    stopping = Stopping()
+    async with trio.open_nursery() as signals:
+        await signals.start(stopping.watch, signals.cancel_scope)
         async with (
             open_store(settings, name="parley-broker") as store,
             open_database(settings.database_url, name="parley-broker") as db,
-            trio.open_nursery() as nursery,
         ):
-            stopping = trio.Event()
-            nursery.start_soon(_watch_signals, signals, stopping, nursery.cancel_scope)
-            if await _wait_deployment(settings, store, db, stopping):
-                await _serve(settings, store, db, stopping, ready)
-            nursery.cancel_scope.cancel()
+            await _wait_deployment(settings, store, db)
+            await _serve(settings, store, db, stopping, ready)
+        signals.cancel_scope.cancel()
 
 
 async def _serve(
     settings: Settings,
     store: RedisStore,
     db: Database,
-    stopping: trio.Event,
+    stopping: Stopping,
     ready: Callable[[str], None],
 ) -> None:
     metrics = Metrics()
@@ -110,13 +109,13 @@ async def _serve(
             ),
             metrics=metrics,
         )
+        stopping.is_serving = True
         await background.start(listener.run)
         ready(f"ws://{settings.host}:{listener.port}/v1/connect")
-        await stopping.wait()
+        await stopping.asked.wait()
         ends_at = trio.current_time() + settings.drain_seconds
         await application.drain(listener, settings.drain_seconds)
         await _leave(node, settings, ends_at - trio.current_time())
-        tasks.cancel_scope.cancel()
         background.cancel_scope.cancel()
 
 
@@ -141,31 +140,17 @@ async def _leave(node: Node, settings: Settings, left: float) -> None:
         log.info("left without saying so", reason=str(error))
 
 
-async def _wait_deployment(
-    settings: Settings, store: RedisStore, db: Database, stopping: trio.Event
-) -> bool:
-    """Wait for both storages and check that they belong together; False if told to stop before."""
+async def _wait_deployment(settings: Settings, store: RedisStore, db: Database) -> None:
+    """Wait for both storages and check that they belong together."""
     log = structlog.get_logger("broker")
     told = ""
-    while not stopping.is_set():
+    while True:
         try:
             deployment = await ensure_deployment(db, settings.room_partitions)
             await require_deployment(store.client, deployment)
-            return True
+            return
         except StorageUnavailable as error:
             if told != error.backend:
                 log.warning("waiting for storage", backend=error.backend, reason=error.reason)
                 told = error.backend
-            with trio.move_on_after(limits.REPAIR_RETRY_AFTER):
-                await stopping.wait()
-    return False
-
-
-async def _watch_signals(
-    signals: AsyncIterator[int], stopping: trio.Event, everything: trio.CancelScope
-) -> None:
-    """The first signal drains, the second stops at once."""
-    async for _ in signals:
-        if stopping.is_set():
-            everything.cancel()
-        stopping.set()
+            await trio.sleep(limits.REPAIR_RETRY_AFTER)

@@ -79,8 +79,12 @@ async def _wait_for(
 
 
 async def _stop_on_signal(signals: AsyncIterator[int], children: list[GuardedProcess]) -> None:
+    """The first signal asks for a drain; further ones are passed on and end a child at once."""
+    await anext(signals)
+    _request_stop(children)
     async for _ in signals:
-        _request_stop(children)
+        for child in children:
+            child.send_signal(signal.SIGTERM)
 
 
 def _request_stop(children: list[GuardedProcess]) -> None:

@@ -79,7 +79,7 @@ def broker() -> None:
     """Run one broker (or BROKER_PROCESSES of them) in the foreground."""
     from parley.serving import run_broker
 
-    raise SystemExit(run_broker())
+    run_broker()
 
 
 @cli.command()
@@ -87,7 +87,7 @@ def api() -> None:
     """Run the REST API in the foreground."""
     from parley.serving import run_api
 
-    raise SystemExit(run_api())
+    run_api()
 
 
 @cli.command()
@@ -95,7 +95,7 @@ def archiver() -> None:
     """Run one archiver in the foreground."""
     from parley.serving import run_archiver
 
-    raise SystemExit(run_archiver())
+    run_archiver()
 
 
 @cli.command()

@@ -12,7 +12,7 @@ import os
 import socket
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 import click
 import trio
@@ -21,6 +21,7 @@ from broker.domain.identity import TokenVerifier
 from config.errors import ConfigError
 from config.logging import configure_logging
 from config.settings import Process, Settings, load_settings
+from config.stopping import end_process
 from storage.redis.address import require_address
 
 # Set by `run_broker` for its children only: which one of BROKER_PROCESSES this is.
@@ -29,36 +30,36 @@ INDEX_VARIABLE: Final = "PARLEY_BROKER_INDEX"
 Serve = Callable[..., Awaitable[Any]]
 
 
-def run_broker() -> int:
+def run_broker() -> NoReturn:
     """Serve as one broker, or start BROKER_PROCESSES of them and wait for their end."""
     settings = _start("broker")
     index = os.environ.get(INDEX_VARIABLE)
     if settings.broker_processes > 1 and index is None:
         from parley.broker_processes import run_broker_processes
 
-        return run_broker_processes(settings)
+        raise SystemExit(run_broker_processes(settings))
     if index is not None and settings.metrics_port:
         metrics_port = settings.metrics_port + _parse_index(index, settings)
         settings = settings.model_copy(update={"metrics_port": metrics_port})
     from broker.main import serve_broker
 
-    return _serve("broker", serve_broker, settings)
+    _serve("broker", serve_broker, settings)
 
 
-def run_api() -> int:
+def run_api() -> NoReturn:
     """Serve the REST API until it has drained."""
     settings = _start("api")
     from api.main import serve_api
 
-    return _serve("api", serve_api, settings)
+    _serve("api", serve_api, settings)
 
 
-def run_archiver() -> int:
+def run_archiver() -> NoReturn:
     """Archive until told to stop."""
     settings = _start("archiver")
     from workers.archiver.main import serve_archiver
 
-    return _serve("archiver", serve_archiver, settings)
+    _serve("archiver", serve_archiver, settings)
 
 
 def _start(process: Process) -> Settings:
@@ -72,7 +73,7 @@ def _start(process: Process) -> Settings:
     return settings
 
 
-def _serve(process: str, serve: Serve, settings: Settings) -> int:
+def _serve(process: str, serve: Serve, settings: Settings) -> NoReturn:
     def ready(where: str) -> None:
         click.echo(f"parley {process} is ready: {where}", err=True)
 
@@ -86,7 +87,7 @@ def _serve(process: str, serve: Serve, settings: Settings) -> int:
         if wrong is None:
             raise
         raise wrong from None
-    return 0
+    end_process()
 
 
 def _wrong_address(error: BaseException, settings: Settings) -> ConfigError | None:

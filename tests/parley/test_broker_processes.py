@@ -6,7 +6,9 @@ import psutil
 import pytest
 
 from tests.support import http
+from tests.support.client import ChatClient
 from tests.support.processes import Processes, ServerProcess
+from tests.support.tokens import make_token
 from tests.support.waiting import wait_until
 
 COUNT = 2
@@ -67,3 +69,16 @@ async def test_none_outlives_the_parent(broker: ServerProcess) -> None:
     children = await wait_for_children(broker)
     broker.kill()
     await wait_for_ends(children)
+
+
+async def test_a_second_signal_hurries_all_of_them(processes: Processes) -> None:
+    """The first one asks each for a drain, which would take half a minute."""
+    env = {"BROKER_PROCESSES": str(COUNT), "DRAIN_SECONDS": "60"}
+    broker = await processes.start("broker", env=env)
+    children = await wait_for_children(broker)
+    async with ChatClient.connect(broker.url, make_token("alice")) as alice:
+        broker.terminate()
+        await alice.wait(lambda: alice.drain)
+        broker.terminate()
+        await broker.wait_ended(20)
+        await wait_for_ends(children)

@@ -2,14 +2,14 @@
 
 Tasks, from the outermost: Redis, metrics, the waiting for entries, announcements, removals of
 users, retention, the archiver.
-SIGTERM and SIGINT stop the archiver, which finishes the batches in hand within DRAIN_SECONDS; then
-everything else is cancelled. Servers that are away at the start are waited for.
+SIGTERM and SIGINT stop the archiver, which finishes the batches in hand within DRAIN_SECONDS (less
+a little for closing); then everything else is cancelled. Servers that are away at the start are
+waited for.
 """
 
 from __future__ import annotations
 
-import signal
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar
 
 import structlog
@@ -25,6 +25,7 @@ from broker.domain.seeding import Seeder
 from broker.domain.user_changes import UserChanges
 from config.metrics import Metrics, serve_metrics
 from config.settings import Settings
+from config.stopping import CLOSING_SHARE, Stopping
 from storage.errors import StorageUnavailable
 from storage.postgres.deployment import ensure_deployment
 from storage.postgres.pool import Database, open_database
@@ -54,7 +55,9 @@ async def serve_archiver(settings: Settings, *, ready: Callable[[str], None]) ->
     Raises ConfigError if the database and Redis do not belong together or to these settings.
     """
     metrics = Metrics()
-    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+    stopping = Stopping()
+    async with trio.open_nursery() as signals:
+        await signals.start(stopping.watch, signals.cancel_scope)
         async with (
             open_store(settings, name="parley-archiver") as store,
             open_database(
@@ -76,9 +79,7 @@ async def serve_archiver(settings: Settings, *, ready: Callable[[str], None]) ->
                 note=notices.note,
                 witness=store.rooms.witness,
             )
-            nursery.start_soon(
-                _stop_on_signal, signals, archiver, settings, metrics, nursery.cancel_scope
-            )
+            nursery.start_soon(_stop, stopping, archiver, settings, metrics, nursery.cancel_scope)
             if settings.metrics_port:
                 await nursery.start(serve_metrics, metrics, settings.host, settings.metrics_port)
             clock = RedisClock()
@@ -104,8 +105,10 @@ async def serve_archiver(settings: Settings, *, ready: Callable[[str], None]) ->
             nursery.start_soon(FloorReporter(store.rooms, metrics).run)
             nursery.start_soon(notices.run)
             ready(f"{settings.room_partitions} partitions")
+            stopping.is_serving = True
             await archiver.run()
             nursery.cancel_scope.cancel()
+        signals.cancel_scope.cancel()
 
 
 async def _check_servers(settings: Settings, store: RedisStore, database: Database) -> None:
@@ -125,18 +128,16 @@ async def _wait_available(step: Callable[[], Awaitable[T]]) -> T:
         await trio.sleep(START_DELAY)
 
 
-async def _stop_on_signal(
-    signals: AsyncIterator[int],
+async def _stop(
+    stopping: Stopping,
     archiver: Archiver,
     settings: Settings,
     metrics: Metrics,
     everything: trio.CancelScope,
 ) -> None:
-    """At the first signal drain within DRAIN_SECONDS, at the second one stop at once."""
-    await anext(signals)
+    """When asked, begin no more batches; cancel what is still in hand at the end of the time."""
+    await stopping.asked.wait()
     metrics.draining.set(1)
-    if archiver.is_running:
-        archiver.stop()
-        with trio.move_on_after(settings.drain_seconds):
-            await anext(signals)
+    archiver.stop()
+    await trio.sleep(settings.drain_seconds * (1 - CLOSING_SHARE))
     everything.cancel()
