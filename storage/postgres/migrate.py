@@ -4,40 +4,61 @@ alembic keeps the order and the version, the SQL is written by hand (migrations/
 migration is one transaction. A session-wide advisory lock makes two hosts that start at once
 take turns: the second finds nothing left to do. There is no way back: a mistake is mended by the
 next migration. Runs on an asyncio loop of its own, before a process opens its pool.
+
+Processes serve meanwhile. A statement that waits for a table makes everybody wait behind it, so
+it waits for a moment only; then its migration is rolled back, everybody goes on, and it is tried
+again, until whoever holds the table (a report, a backup) has ended.
 """
 
 from __future__ import annotations
 
 import asyncio
+import random
+import time
 from pathlib import Path
 from typing import Final
 
 import asyncpg
+import structlog
 from alembic import command
 from alembic.config import Config
 from sqlalchemy import Connection, exc
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
 
-from config.limits import CONNECT_TIMEOUT
+from config.limits import (
+    CONNECT_TIMEOUT,
+    MIGRATION_LOCK_WAIT,
+    MIGRATION_PATIENCE,
+    MIGRATION_RETRY_MAX,
+    MIGRATION_RETRY_MIN,
+)
 from storage.errors import StorageUnavailable
 from storage.postgres.errors import translate
 
 _MIGRATIONS: Final = Path(__file__).parent / "migrations"
 # Any number that nobody else in this database uses: the letters "parley" as an integer.
 _LOCK: Final = 0x7061_726C_6579
-# Another host may be in the middle of a long migration; beyond this somebody should look at it.
-_LOCK_TIMEOUT_MS: Final = 600_000
+# A lock that did not come in time, a deadlock with a process that serves: others go first.
+_TRIED_AGAIN: Final = frozenset({"55P03", "40P01"})
+# Who has had a transaction open for the longest, of those that it may have to wait for.
+_OLDEST: Final = """
+SELECT pid, application_name AS name, state, extract(epoch FROM now() - xact_start)::int AS seconds
+FROM pg_stat_activity
+WHERE datname = current_database() AND pid <> pg_backend_pid() AND xact_start IS NOT NULL
+ORDER BY xact_start LIMIT 1
+"""
 
 
-def migrate(database_url: str) -> None:
+def migrate(database_url: str, *, to: str = "head", patience: float = MIGRATION_PATIENCE) -> None:
     """Bring the database to the newest schema; safe to repeat and from several hosts at once.
 
-    Blocks (call it from a thread where a loop runs). Raises StorageUnavailable if the server does
-    not answer, and whatever PostgreSQL says about a migration that fails; the migrations before
-    that one stay.
+    `to`: a revision to stop at. Blocks (call it from a thread where a loop runs). Raises
+    StorageUnavailable if the server does not answer or a lock is not to be had for `patience`
+    seconds, and whatever PostgreSQL says about a migration that fails; the migrations before that
+    one stay.
     """
-    asyncio.run(_migrate(database_url))
+    asyncio.run(_migrate(database_url, to, patience))
 
 
 def read_statements(name: str) -> list[str]:
@@ -61,7 +82,7 @@ def read_statements(name: str) -> list[str]:
     return statements
 
 
-async def _migrate(database_url: str) -> None:
+async def _migrate(database_url: str, to: str, patience: float) -> None:
     engine = _engine(database_url)
     try:
         try:
@@ -71,15 +92,60 @@ async def _migrate(database_url: str) -> None:
             found = translate(cause, sent=False)
             raise (found or StorageUnavailable("postgres", reason=str(cause))) from error
         try:
-            await connection.exec_driver_sql(f"SET lock_timeout = {_LOCK_TIMEOUT_MS}")
-            await connection.exec_driver_sql(f"SELECT pg_advisory_lock({_LOCK})")
-            await connection.commit()
-            # The lock belongs to the session: it ends with the connection, come what may.
-            await connection.run_sync(_upgrade)
+            await _take_turn(connection, patience)
+            await _upgrade_patiently(connection, to, patience)
         finally:
+            # The lock of the turn belongs to the session: it ends with it, come what may.
             await connection.close()
     finally:
         await engine.dispose()
+
+
+async def _take_turn(connection: AsyncConnection, patience: float) -> None:
+    """Wait until no other host migrates."""
+    try:
+        await connection.exec_driver_sql(f"SET lock_timeout = {max(1, int(patience * 1000))}")
+        await connection.exec_driver_sql(f"SELECT pg_advisory_lock({_LOCK})")
+        await connection.commit()
+    except exc.DBAPIError as error:
+        if not _is_tried_again(error):
+            raise
+        raise StorageUnavailable("postgres", reason="another host is migrating") from error
+
+
+async def _upgrade_patiently(connection: AsyncConnection, to: str, patience: float) -> None:
+    """Upgrade, again and again while a lock is held by others."""
+    give_up_at = time.monotonic() + patience
+    await connection.exec_driver_sql(f"SET lock_timeout = {int(MIGRATION_LOCK_WAIT * 1000)}")
+    await connection.commit()
+    pause = MIGRATION_RETRY_MIN
+    while True:
+        try:
+            await connection.run_sync(_upgrade, to)
+            return
+        except exc.DBAPIError as error:
+            if not _is_tried_again(error):
+                raise
+            await connection.rollback()
+            holder = await _describe_holder(connection)
+            if time.monotonic() >= give_up_at:
+                raise StorageUnavailable("postgres", reason=f"a lock is held: {holder}") from error
+        structlog.get_logger("migrate").warning("a lock is held, trying again", holder=holder)
+        await asyncio.sleep(pause * (0.5 + random.random()))
+        pause = min(2 * pause, MIGRATION_RETRY_MAX)
+
+
+def _is_tried_again(error: exc.DBAPIError) -> bool:
+    return getattr(_driver_error(error), "sqlstate", None) in _TRIED_AGAIN
+
+
+async def _describe_holder(connection: AsyncConnection) -> str:
+    row = (await connection.exec_driver_sql(_OLDEST)).first()
+    await connection.rollback()
+    if row is None:
+        return "its holder has just ended"
+    name = row.name or "without a name"
+    return f"the oldest transaction is of process {row.pid} ({name}), {row.state}, {row.seconds} s"
 
 
 def _engine(database_url: str) -> AsyncEngine:
@@ -91,11 +157,11 @@ def _engine(database_url: str) -> AsyncEngine:
     )
 
 
-def _upgrade(connection: Connection) -> None:
+def _upgrade(connection: Connection, to: str) -> None:
     config = Config()
     config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
     config.attributes["connection"] = connection
-    command.upgrade(config, "head")
+    command.upgrade(config, to)
 
 
 def _driver_error(error: BaseException) -> BaseException:

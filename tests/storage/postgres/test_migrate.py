@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import uuid
+from functools import partial
 
 import pytest
 import trio
@@ -16,6 +17,7 @@ from storage.postgres.pool import Database, open_database
 from storage.postgres.schema import known_revisions, require_schema, schema_version
 from tests.support.servers import PostgresServer, fetch
 from tests.support.sources import ROOT
+from tests.support.waiting import wait_until
 
 MIGRATIONS = ROOT / "storage" / "postgres" / "migrations"
 NEWEST = "0005"
@@ -110,6 +112,46 @@ async def test_no_schema_is_refused(empty_url):
     async with open_database(empty_url) as empty:
         with pytest.raises(ConfigError, match="no schema yet; run: parley migrate"):
             await require_schema(empty)
+
+
+async def test_a_migration_that_waits_for_a_table_stops_nobody_for_long(empty_url):
+    """A report holds a table that the newest migration changes: whoever reads it meanwhile is
+    answered within the time limit of statements; the migration comes when the report is over."""
+    await trio.to_thread.run_sync(partial(migrate, empty_url, to=known_revisions()[-2]))
+    async with (
+        open_database(empty_url) as readers,
+        trio.open_nursery() as nursery,
+        readers.open_transaction() as report,
+    ):
+        await report.run(lambda c: c.fetch("SELECT * FROM members"))
+        nursery.start_soon(partial(trio.to_thread.run_sync, migrate, empty_url))
+        for _ in range(2):
+            await wait_until(lambda: is_waiting(readers), deadline=30, what="the migration waits")
+            assert await readers.fetchval("SELECT count(*) FROM members") == 0
+        assert await schema_version(readers) == known_revisions()[-2]
+    assert fetch(empty_url, "SELECT version_num FROM alembic_version")[0]["version_num"] == NEWEST
+
+
+async def is_waiting(database: Database) -> bool:
+    """Whether somebody waits for a table."""
+    return bool(
+        await database.fetchval(
+            "SELECT count(*) FROM pg_locks l JOIN pg_database d ON d.oid = l.database "
+            "WHERE d.datname = current_database() AND l.locktype = 'relation' AND NOT l.granted"
+        )
+    )
+
+
+async def test_a_lock_that_is_never_let_go_is_told_with_its_holder(empty_url):
+    await trio.to_thread.run_sync(partial(migrate, empty_url, to=known_revisions()[-2]))
+    async with open_database(empty_url, name="report") as reader:
+        async with reader.open_transaction() as report:
+            await report.run(lambda c: c.fetch("SELECT * FROM members"))
+            pid = await report.run(lambda c: c.fetchval("SELECT pg_backend_pid()"))
+            with pytest.raises(StorageUnavailable, match=f"lock is held.*{pid} .report., idle in"):
+                await trio.to_thread.run_sync(partial(migrate, empty_url, patience=0.0))
+        await trio.to_thread.run_sync(migrate, empty_url)
+        assert await schema_version(reader) == NEWEST
 
 
 def test_a_server_that_is_away_is_one_clear_error(free_port):
