@@ -193,6 +193,12 @@ class PostgresServer:
         self._next = self._background.submit(self._copy_template)
         return url
 
+    def create_empty(self) -> str:
+        """A database without any table; returns its URL."""
+        name = f"t_{uuid.uuid4().hex}"
+        self.execute(f"CREATE DATABASE {name}")
+        return self.url_of(name)
+
     def drop_database(self, url: str) -> None:
         """Drop it, cutting off whoever is still connected."""
         statement = f"DROP DATABASE IF EXISTS {url.rpartition('/')[2]} WITH (FORCE)"

@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-import uuid
 from functools import partial
 
 import pytest
@@ -48,9 +47,7 @@ ORDER BY line
 @pytest.fixture
 def empty_url(postgres_server: PostgresServer):
     """A database without any table."""
-    name = f"t_{uuid.uuid4().hex}"
-    postgres_server.execute(f"CREATE DATABASE {name}")
-    url = postgres_server.url_of(name)
+    url = postgres_server.create_empty()
     yield url
     postgres_server.drop_database(url)
 
