@@ -23,18 +23,6 @@ CONNECT_TIMEOUT: Final = 2.0
 RECONNECT_DELAY_MIN: Final = 0.05
 RECONNECT_DELAY_MAX: Final = 2.0
 
-# --- storage.postgres -------------------------------------------------------------------------
-
-# How long a statement of a migration waits for a lock. Everybody waits behind it: a third of what a
-# process gives a statement (COMMAND_TIMEOUT), so that those go on in time.
-MIGRATION_LOCK_WAIT: Final = 1.0
-# First and longest pause before the next try: long enough for those who waited to be served first.
-MIGRATION_RETRY_MIN: Final = 1.0
-MIGRATION_RETRY_MAX: Final = 15.0
-# How long that goes on, and how long another host may take for its migrations: a dump of a large
-# database or a report ends within. Beyond this somebody should look.
-MIGRATION_PATIENCE: Final = 600.0
-
 # --- storage.redis ----------------------------------------------------------------------------
 
 # A resume longer than this is answered `recovered: false`; reloading a page is cheaper for both

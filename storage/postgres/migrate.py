@@ -26,19 +26,22 @@ from sqlalchemy import Connection, exc
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
 
-from config.limits import (
-    CONNECT_TIMEOUT,
-    MIGRATION_LOCK_WAIT,
-    MIGRATION_PATIENCE,
-    MIGRATION_RETRY_MAX,
-    MIGRATION_RETRY_MIN,
-)
+from config.limits import CONNECT_TIMEOUT
 from storage.errors import StorageUnavailable
 from storage.postgres.errors import translate
 
 _MIGRATIONS: Final = Path(__file__).parent / "migrations"
 # Any number that nobody else in this database uses: the letters "parley" as an integer.
 _LOCK: Final = 0x7061_726C_6579
+# How long a statement of a migration waits for a lock. Everybody waits behind it: a third of what a
+# process gives a statement (COMMAND_TIMEOUT), so that those go on in time.
+LOCK_WAIT: Final = 1.0
+# First and longest pause before the next try: long enough for those who waited to be served first.
+RETRY_MIN: Final = 1.0
+RETRY_MAX: Final = 15.0
+# How long that goes on, and how long another host may take for its migrations: a dump of a large
+# database or a report ends within. Beyond this somebody should look.
+PATIENCE: Final = 600.0
 # A lock that did not come in time, a deadlock with a process that serves: others go first.
 _TRIED_AGAIN: Final = frozenset({"55P03", "40P01"})
 # Who has had a transaction open for the longest, of those that it may have to wait for.
@@ -50,7 +53,7 @@ ORDER BY xact_start LIMIT 1
 """
 
 
-def migrate(database_url: str, *, to: str = "head", patience: float = MIGRATION_PATIENCE) -> None:
+def migrate(database_url: str, *, to: str = "head", patience: float = PATIENCE) -> None:
     """Bring the database to the newest schema; safe to repeat and from several hosts at once.
 
     `to`: a revision to stop at. Blocks (call it from a thread where a loop runs). Raises
@@ -116,9 +119,9 @@ async def _take_turn(connection: AsyncConnection, patience: float) -> None:
 async def _upgrade_patiently(connection: AsyncConnection, to: str, patience: float) -> None:
     """Upgrade, again and again while a lock is held by others."""
     give_up_at = time.monotonic() + patience
-    await connection.exec_driver_sql(f"SET lock_timeout = {int(MIGRATION_LOCK_WAIT * 1000)}")
+    await connection.exec_driver_sql(f"SET lock_timeout = {int(LOCK_WAIT * 1000)}")
     await connection.commit()
-    pause = MIGRATION_RETRY_MIN
+    pause = RETRY_MIN
     while True:
         try:
             await connection.run_sync(_upgrade, to)
@@ -132,7 +135,7 @@ async def _upgrade_patiently(connection: AsyncConnection, to: str, patience: flo
                 raise StorageUnavailable("postgres", reason=f"a lock is held: {holder}") from error
         structlog.get_logger("migrate").warning("a lock is held, trying again", holder=holder)
         await asyncio.sleep(pause * (0.5 + random.random()))
-        pause = min(2 * pause, MIGRATION_RETRY_MAX)
+        pause = min(2 * pause, RETRY_MAX)
 
 
 def _is_tried_again(error: exc.DBAPIError) -> bool:
