@@ -8,7 +8,7 @@ Law of this file:
   above *that* are added. Deletions that are not archived are handed to PostgreSQL, so that a
   deleted message is never counted, whichever of both knows it.
 - While the archiver is far behind (LAG_EVENTS_MAX events of one room) the messages behind those
-  that were looked at count as unread, whatever they are.
+  that were looked at count as unread, whatever they are, and deletions behind them not yet.
 """
 
 from __future__ import annotations

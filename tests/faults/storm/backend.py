@@ -35,6 +35,14 @@ class Backend:
             note = await self._request("create", room, "POST", "/v1/rooms", fields, fields)
             assert note.outcome == "ok", note
 
+    async def ask_presence(self, room: str) -> set[str] | None:
+        """Who is told to be online in the room; None without an answer."""
+        try:
+            answer = await self._rest.send("GET", f"/v1/rooms/{room}/presence")
+        except Gone:
+            return None
+        return {one["user"] for one in answer.body["users"]} if answer.status == 200 else None
+
     async def run(self) -> None:
         """Change something now and then; at the end whatever has no answer yet is repeated."""
         while not self.stage.is_ending.is_set():

@@ -16,6 +16,7 @@ from urllib.parse import quote
 import trio
 
 from tests.faults.storm.notes import Line, Note, Notes
+from tests.faults.storm.record import Absence
 from tests.faults.storm.wire import Answer, Frame, Gone, Rest, Wire, open_wire
 from tests.support.tokens import make_token
 from tests.support.waiting import pass_time
@@ -24,7 +25,8 @@ _TOKEN_TTL = 4 * 3600.0
 _HELLO_DEADLINE = 5.0
 _PATIENCE = (3.0, 6.0, 20.0)
 """Seconds until a client gives up waiting for an answer and goes elsewhere."""
-_MESSAGES = ("publish", "edit", "delete", "react", "unreact")
+UNSTORABLE = "unstorable"
+"""What some messages say, which a fault makes PostgreSQL refuse."""
 
 
 @dataclass
@@ -77,21 +79,37 @@ class Client:
         self._is_draining = False
         self._restless: set[str] = set()
         """Rooms to subscribe again, as `resync` told."""
+        self._node = 0
+        self._must_hop = False
+        self._left: dict[str, float] = {}
+        """Rooms that were live when it hopped, and when that was."""
+        self.absences: list[Absence] = []
 
     # --- life ---------------------------------------------------------------------------------
 
     async def run(self) -> None:
         """Connect, live, leave, again, until the stage says to leave."""
         while not self.stage.may_leave.is_set():
-            node = self.rng.randrange(self.stage.nodes)
+            if not self._left:
+                self._node = self.rng.randrange(self.stage.nodes)
             try:
-                await self._session(node)
+                await self._session(self._node)
             except Gone:
                 pass
             finally:
                 self._lose()
-            await pass_time(self.rng.uniform(0.02, 0.5))
+            if not self._left:
+                await pass_time(self.rng.uniform(0.02, 0.5))
         await self.rest.close()
+
+    def hop(self) -> None:
+        """Leave for the next node and subscribe again there, as quickly as can be; for the end of
+        the run. `absences` tells how long each room was without it."""
+        self._must_hop = True
+
+    @property
+    def is_hopping(self) -> bool:
+        return self._must_hop or bool(self._left)
 
     @property
     def is_settled(self) -> bool:
@@ -178,12 +196,25 @@ class Client:
         while not self.stage.may_leave.is_set():
             if wire.ended.is_set() or self._is_draining:
                 raise Gone("at the end")
+            if self._must_hop:
+                await self._leave_at_once(wire)
             for room in self.stage.rooms:
                 if not self.view(room).is_live and not self.view(room).is_refused:
                     await self._subscribe(room)
             await self._repeat_unanswered()
             await pass_time(0.05)
         await wire.close()
+
+    async def _leave_at_once(self, wire: Wire) -> None:
+        self._must_hop = False
+        self._node = (self._node + 1) % self.stage.nodes
+        now = trio.current_time()
+        self._left = {room: now for room, view in self.views.items() if view.is_live}
+        if self.rng.random() < 0.5:
+            await wire.close()
+        else:
+            await wire.vanish()
+        raise Gone("elsewhere")
 
     # --- what the server says -----------------------------------------------------------------
 
@@ -213,6 +244,9 @@ class Client:
         view.is_live = True
         view.is_refused = False
         view.is_silenced = result["role"] is None
+        if result["room"] in self._left:
+            begun = self._left[result["room"]]
+            self.absences.append(Absence(self.user, result["room"], begun, trio.current_time()))
         for event in result["events"]:
             self._learn(view, event)
 
@@ -227,8 +261,9 @@ class Client:
     async def _greet(self) -> None:
         """Subscribe to most rooms, then repeat what has no answer."""
         for room in self.stage.rooms:
-            if self.rng.random() < 0.8:
+            if room in self._left or self.rng.random() < 0.8:
                 await self._subscribe(room)
+        self._left.clear()
         await self._repeat_unanswered()
 
     async def _resubscribe(self) -> None:
@@ -282,7 +317,8 @@ class Client:
     def _content(self) -> str:
         self._said += 1
         length = self.rng.choice((0, 0, 0, 100, 1000)) if self.rng.random() < 0.97 else 20_000
-        return f"{self.name} {self._said} " + "x" * length
+        word = f"{UNSTORABLE} " if self.rng.random() < 0.03 else ""
+        return f"{self.name} {self._said} {word}" + "x" * length
 
     async def _talk(self) -> None:
         """Publish a burst into one room, all at once."""
@@ -324,7 +360,8 @@ class Client:
         room = self._room()
         seq = self._own_seq(self.view(room))
         if seq is not None:
-            fields: dict[str, Any] = {"content": f"{self._content()} edited"}
+            self._said += 1
+            fields: dict[str, Any] = {"content": f"{self.name} {self._said} edited"}
             if self.rng.random() < 0.2:
                 fields["metadata"] = {"n": self._said}
             await self._call("edit", room, seq=seq, **fields)

@@ -16,6 +16,7 @@ from typing import Any
 import structlog
 import trio
 
+from tests.faults.storm.checker import Breach
 from tests.faults.storm.faults import all_kinds
 from tests.faults.storm.judging import judge, keep_record
 from tests.faults.storm.plan import Plan, make_plan
@@ -89,14 +90,14 @@ def _campaign(options: argparse.Namespace) -> int:
     return 1 if failed else 0
 
 
-def run_plan(plan: Plan, folder: Path, postgres: PostgresServer) -> tuple[Outcome, list[str]]:
+def run_plan(plan: Plan, folder: Path, postgres: PostgresServer) -> tuple[Outcome, list[Breach]]:
     """Act the plan out and judge it; the breaches."""
     return trio.run(partial(_run_plan, plan, folder, postgres))
 
 
 async def _run_plan(
     plan: Plan, folder: Path, postgres: PostgresServer
-) -> tuple[Outcome, list[str]]:
+) -> tuple[Outcome, list[Breach]]:
     async with open_run(plan, folder, postgres) as run:
         outcome = await run.act()
     return outcome, judge(outcome)
@@ -113,20 +114,20 @@ def repeat_command(plan: Plan) -> str:
 
 
 def _report(
-    outcome: Outcome, breaches: list[str], folder: Path, options: argparse.Namespace
+    outcome: Outcome, breaches: list[Breach], folder: Path, options: argparse.Namespace
 ) -> None:
     line: dict[str, Any] = line_of(outcome, breaches)
     if options.results:
         with options.results.open("a", encoding="utf-8") as results:
             results.write(json.dumps(line) + "\n")
     print(
-        f"seed {line['seed']}: {line['events']} events, {line['clients']} clients, "
+        f"seed {line['seed']}: {line['events']} events, {line['operations']} operations, "
         f"{line['seconds']} s, {len(breaches)} breaches; {', '.join(line['faults'])}",
         flush=True,
     )
     if breaches:
         kept = keep_record(outcome, breaches, folder, options.keep)
         for breach in breaches[:20]:
-            print(f"  {breach[:3000]}")
+            print(f"  {str(breach)[:3000]}")
         print(f"  again: {repeat_command(outcome.plan)}\n  kept: {kept}", flush=True)
     sys.stdout.flush()

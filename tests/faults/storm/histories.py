@@ -16,8 +16,10 @@ from tests.faults.storm.record import (
     Archive,
     Circumstances,
     Connection,
+    DeadLetterRow,
     Ephemeral,
     Event,
+    KeyOfRedis,
     LogEntry,
     MemberRow,
     MessageRow,
@@ -35,6 +37,7 @@ from tests.faults.storm.record import (
 )
 
 _STAMPS = ("seq", "created_at", "edited_at", "deleted_at", "deleted_by", "reply_count", "reactions")
+_UNSTORABLE = "unstorable"
 _USERS = ("ann", "bob", "cid", "dan", "eve")
 _REACTIONS = ("+1", "heart")
 Data = dict[str, Any]
@@ -295,7 +298,8 @@ class History:
 
     def _publish(self) -> None:
         user, room = self._member()
-        asked: Data = {"content": f"text {self._next()}"}
+        word = _UNSTORABLE if self._rng.random() < 0.05 else "text"
+        asked: Data = {"content": f"{word} {self._next()}"}
         if self._rng.random() < 0.7:
             asked["client_id"] = f"id {self._count}"
         if room.seq and self._rng.random() < 0.2:
@@ -326,6 +330,7 @@ class History:
         room.messages[room.seq] = data | {
             "seq": room.seq, "edited_at": None, "deleted_at": None, "deleted_by": None,
             "reactions": set(), "event_offset": stored.offset, "last_offset": stored.offset,
+            "said": data["content"],
         }  # fmt: skip
         room.reads[user] = room.seq
         answer = {"message_id": data["id"], "seq": room.seq, "offset": stored.offset}
@@ -544,9 +549,24 @@ class History:
             members=self._members,
             open_rooms=frozenset(r.name for r in self.rooms.values() if r.is_open),
             may_have_lost=tuple(self._lost),
+            unstorable="" if self._is_whole else _UNSTORABLE,
             settled_at=self._tick(),
         )
         return self._record
+
+    def _bury(self, room: _Room, seq: int, message: Data, archive: Archive) -> None:
+        """PostgreSQL refused the row: a dead letter, and a placeholder with the seq."""
+        offset = message["event_offset"]
+        data = {"id": message["id"], "content": message["said"]}
+        archive.dead_letters.append(
+            DeadLetterRow(room.name, room.epoch, offset, seq, "message.created", "no", data)
+        )
+        archive.messages.append(
+            MessageRow(
+                room.name, seq, f"placeholder {seq}", None, "lost", None, None, offset, offset,
+                is_deleted=True,
+            )
+        )  # fmt: skip
 
     def _store_room(self, room: _Room, archive: Archive) -> None:
         entries = tuple(
@@ -557,7 +577,16 @@ class History:
         log = RoomLog(room.name, room.epoch, room.offset, room.seq, room.archived, entries)
         self._record.logs.append(log)
         archive.rooms.append(RoomRow(room.name, room.epoch, 0, 0, room.archived, room.seq))
+        size = min(len(entries), 1000)
+        self._record.keys += [
+            KeyOfRedis("room", room.name, 5, 60.0), KeyOfRedis("log", room.name, size, 60.0),
+            KeyOfRedis("sent", f"17:{room.name}", len(room.sent), 600.0),
+        ]  # fmt: skip
         for seq, message in sorted(room.messages.items()):
+            is_refused = message["said"].startswith(_UNSTORABLE) and self._rng.random() < 0.5
+            if is_refused and not self._is_whole:
+                self._bury(room, seq, message, archive)
+                continue
             archive.messages.append(
                 MessageRow(
                     room.name, seq, message["id"], message["sender"], message["kind"],

@@ -8,17 +8,17 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from tests.faults.storm.checker import check
+from tests.faults.storm.checker import Breach, check
 from tests.faults.storm.run import Outcome
 
 
-def judge(outcome: Outcome) -> list[str]:
-    """A sentence for every breach."""
+def judge(outcome: Outcome) -> list[Breach]:
+    """Every breach of a promise, and whatever else went wrong."""
     assert outcome.record is not None
-    return [*outcome.breaches, *map(str, check(outcome.record))]
+    return [*outcome.breaches, *check(outcome.record)]
 
 
-def keep_record(outcome: Outcome, breaches: list[str], folder: Path, keep: Path | None) -> Path:
+def keep_record(outcome: Outcome, breaches: list[Breach], folder: Path, keep: Path | None) -> Path:
     """Keep what was recorded and what the processes wrote, to look into; where that is."""
     target = keep or Path(tempfile.gettempdir()) / "storm-failed"
     target = target / str(outcome.plan.seed)
@@ -29,7 +29,7 @@ def keep_record(outcome: Outcome, breaches: list[str], folder: Path, keep: Path 
         "seed": outcome.plan.seed,
         "settings": outcome.plan.settings,
         "faults": outcome.faults,
-        "breaches": breaches,
+        "breaches": list(map(str, breaches)),
         "record": asdict(outcome.record),
     }
     with gzip.open(target / "record.json.gz", "wt", encoding="utf-8") as file:

@@ -4,16 +4,20 @@ Everything is read beside the proxies, by nobody who is part of the system under
 """
 
 import json
+import re
 from typing import Any
 
 from storage.redis.entries import parse_entry
-from storage.redis.keys import Keys
+from storage.redis.keys import PREFIX, Keys
 from tests.faults.storm.notes import Line, Note, Notes
 from tests.faults.storm.record import (
+    NOTHING,
     Archive,
     Circumstances,
     Connection,
+    Data,
     DeadLetterRow,
+    KeyOfRedis,
     LogEntry,
     MemberRow,
     MessageRow,
@@ -50,7 +54,25 @@ _MEMBERS = """
     SELECT r.id AS room, x.user_id AS user, x.role, x.read_seq, x.delivered_seq
     FROM members x JOIN rooms r ON r.pk = x.room_pk WHERE r.project = $1
 """
-_DEAD_LETTERS = 'SELECT room, epoch, event_offset AS "offset", seq, event, reason FROM dead_letters'
+_DEAD_LETTERS = """
+    SELECT room, epoch, event_offset AS "offset", seq, event, reason, entry FROM dead_letters
+"""
+_ALL_KEYS = """
+    local found, cursor = {}, '0'
+    local sizes = {hash = 'HLEN', stream = 'XLEN', zset = 'ZCARD', set = 'SCARD', string = 'STRLEN'}
+    repeat
+      local page = redis.call('SCAN', cursor, 'COUNT', 1000)
+      cursor = page[1]
+      for _, key in ipairs(page[2]) do
+        local kind = redis.call('TYPE', key).ok
+        if sizes[kind] then
+          found[#found + 1] = {key, redis.call(sizes[kind], key), redis.call('PTTL', key)}
+        end
+      end
+    until cursor == '0'
+    return found
+"""
+_OF_A_PARTITION = re.compile(r"\{\d+\}:")
 
 
 def read_archive(database_url: str) -> Archive:
@@ -62,9 +84,22 @@ def read_archive(database_url: str) -> Archive:
         members=[MemberRow(**row) for row in fetch(database_url, _MEMBERS, PROJECT)],
         rooms=[_room_row(row) for row in fetch(database_url, _ROOMS, PROJECT)],
         dead_letters=[
-            DeadLetterRow(**(row | {"room": row["room"].partition("/")[2]})) for row in letters
+            DeadLetterRow(
+                row["room"].partition("/")[2], row["epoch"], row["offset"], row["seq"],
+                row["event"], row["reason"], _said(row["entry"]),
+            )
+            for row in letters
         ],
-    )
+    )  # fmt: skip
+
+
+def _said(raw: bytes) -> Data:
+    """What the event of a dead letter says; nothing if it can not be read."""
+    try:
+        data: Data = json.loads(parse_entry(raw).data)
+    except ValueError:
+        return NOTHING
+    return data
 
 
 def _message_row(row: dict[str, Any]) -> MessageRow:
@@ -107,6 +142,17 @@ def read_logs(world: World, rooms: list[str]) -> list[RoomLog]:
     return logs
 
 
+def read_keys(world: World) -> list[KeyOfRedis]:
+    """Everything that Redis holds."""
+    keys = []
+    for raw, size, ttl in world.redis.command("EVAL", _ALL_KEYS, 0):
+        name = raw.decode().removeprefix(PREFIX)
+        kind, _, rest = _OF_A_PARTITION.sub("", name, count=1).partition(":")
+        expires_in = None if ttl < 0 else ttl / 1000
+        keys.append(KeyOfRedis(kind, rest.removeprefix(f"{PROJECT}/"), size, expires_in))
+    return keys
+
+
 def make_record(world: World, notes: Notes, circumstances: Circumstances) -> Record:
     """The record of a run that is over."""
     archive = read_archive(world.database_url)
@@ -115,6 +161,7 @@ def make_record(world: World, notes: Notes, circumstances: Circumstances) -> Rec
         connections=[_connection(line) for line in notes.lines if line.frames],
         logs=read_logs(world, [row.room for row in archive.rooms]),
         archive=archive,
+        keys=read_keys(world),
         circumstances=circumstances,
     )
 

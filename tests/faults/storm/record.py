@@ -262,6 +262,8 @@ class DeadLetterRow(NamedTuple):
     seq: int
     event: str
     reason: str
+    data: Data = NOTHING
+    """What the event says."""
 
 
 @dataclass(slots=True)
@@ -273,6 +275,16 @@ class Archive:
     members: list[MemberRow] = field(default_factory=list)
     rooms: list[RoomRow] = field(default_factory=list)
     dead_letters: list[DeadLetterRow] = field(default_factory=list)
+
+
+class KeyOfRedis(NamedTuple):
+    """A key that Redis holds at the end. `kind` is the first word of its name, `name` the rest: a
+    room, a node, a user, a bucket; `size` counts entries, fields or members."""
+
+    kind: str
+    name: str
+    size: int
+    expires_in: float | None
 
 
 # --- circumstances --------------------------------------------------------------------------------
@@ -297,6 +309,15 @@ class Presence(NamedTuple):
     users: frozenset[str]
 
 
+class Absence(NamedTuple):
+    """Somebody's only connection was gone from a room, and another was there within the grace."""
+
+    user: str
+    room: str
+    begun: float
+    ended: float
+
+
 @dataclass(slots=True)
 class Circumstances:
     """What the judgement has to know about the run beside what was said and stored."""
@@ -311,6 +332,13 @@ class Circumstances:
     """When Redis could lose writes that it had answered for (restart empty, failover, split brain).
     Excuses what was answered or seen in there and is lost afterwards; never two numbers for one
     message, nor anything else."""
+    unstorable: str = ""
+    """Messages that say this were refused by PostgreSQL for a while and may be dead letters; no
+    other may."""
+    absences: Sequence[Absence] = ()
+    """Reconnects that nobody may have been told of."""
+    log_length: int = 1000
+    """How many events of a room stay in Redis when they are archived."""
     presence_trouble: Sequence[Window] = ()
     """When nodes could not keep up presence (Redis away, all of a node stopped)."""
     presence_limit: float = 20.0
@@ -329,6 +357,8 @@ class Record:
     logs: list[RoomLog] = field(default_factory=list)
     archive: Archive | None = None
     """None: it was not looked at."""
+    keys: list[KeyOfRedis] = field(default_factory=list)
+    """What Redis held when everything had come to rest; empty: it was not looked at."""
     presence: list[Presence] = field(default_factory=list)
     """Beside the answers to `presence` operations: the truth at the end, for instance."""
     circumstances: Circumstances = field(default_factory=Circumstances)

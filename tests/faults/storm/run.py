@@ -10,16 +10,19 @@ from typing import Any
 
 import trio
 
+from config.durations import parse_duration
 from storage.redis.client import open_redis
 from storage.redis.fsck import check_rooms
 from storage.redis.keys import Keys
 from tests.faults.storm.backend import Backend
+from tests.faults.storm.calm import GHOSTS_LAST, Calm
+from tests.faults.storm.checker import Breach, Trouble
 from tests.faults.storm.clients import Client, Stage
 from tests.faults.storm.faults import Fault
 from tests.faults.storm.notes import Notes
 from tests.faults.storm.plan import SPAN, Plan
 from tests.faults.storm.reading import make_record
-from tests.faults.storm.record import Circumstances, Record, Window
+from tests.faults.storm.record import Absence, Circumstances, Record, Window
 from tests.faults.storm.world import World, open_world
 from tests.support.deployment import PARTITIONS
 from tests.support.servers import PostgresServer
@@ -43,8 +46,11 @@ class Outcome:
     seconds: float = 0.0
     events: int = 0
     clients: int = 0
-    may_have_lost: list[str] = field(default_factory=list)
-    breaches: list[str] = field(default_factory=list)
+    lossy_seconds: float = 0.0
+    """For how long answered writes were in danger."""
+    observed_presence: int = 0
+    absences: list[Absence] = field(default_factory=list)
+    breaches: list[Breach] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
     """Faults as they were, with times."""
     record: Record | None = None
@@ -60,10 +66,11 @@ class Run:
         self.outcome = Outcome(plan, self.notes)
         rng = plan.rng_of("cast")
         self.rooms = {HALL: list(USERS)}
+        self.groups: dict[str, list[str]] = {}
         self.movable: dict[str, list[str]] = {}
         for number in range(3):
             members = rng.sample(USERS, rng.randint(3, len(USERS)))
-            self.rooms[f"group{number}"] = members
+            self.rooms[f"group{number}"] = self.groups[f"group{number}"] = members
             self.movable[f"group{number}"] = members[2:]
         self.stage = Stage(
             urls=world.broker_url,
@@ -96,12 +103,15 @@ class Run:
             nursery.start_soon(self.backend.run)
             await self._storm()
             await self._come_to_rest()
+            await self._watch_presence()
             self._settled_at = trio.current_time()
             self.stage.may_leave.set()
             nursery.cancel_scope.deadline = trio.current_time() + 30
         await self._look(descriptors)
         self.outcome.seconds = round(time.monotonic() - began, 1)
-        self.outcome.may_have_lost = list(self.world.may_have_lost)
+        self.outcome.lossy_seconds = round(
+            sum(w.ended - w.begun for w in self.world.may_have_lost), 3
+        )
         return self.outcome
 
     # --- the storm ----------------------------------------------------------------------------
@@ -142,16 +152,37 @@ class Run:
         """Everything runs, is answered, delivered and archived; what does not come is a breach."""
         await self.world.restart_ended()
         await self.world.wait_ready()
-        await self._expect(self._are_settled, "every client is back and has its answers")
-        await self._expect(self._is_archived, "everything is archived")
-        await self._expect(self._is_delivered, "everything is delivered")
+        await self._expect(self._are_settled, Trouble.NEVER_BACK)
+        await self._expect(self._is_archived, Trouble.NOT_ARCHIVED)
+        await self._expect(self._is_delivered, Trouble.NOT_DELIVERED)
 
-    async def _expect(self, condition: Callable[[], Any], what: str) -> None:
+    async def _watch_presence(self) -> None:
+        calm = Calm(self.clients, self.backend, list(self.rooms))
+        grace = parse_duration(self.plan.settings["PRESENCE_GRACE"])
+        await self._expect(
+            calm.is_presence_right, Trouble.GHOST, lambda: calm.differing, deadline=GHOSTS_LAST
+        )
+        if grace and not self.outcome.breaches:
+            self.outcome.absences = await calm.reconnect(grace)
+            await self._expect(self._are_settled, Trouble.NEVER_BACK)
+            await self._expect(self._is_delivered, Trouble.NOT_DELIVERED)
+        self.outcome.observed_presence = calm.observed
+
+    async def _expect(
+        self,
+        condition: Callable[[], Any],
+        trouble: Trouble,
+        explain: Callable[[], list[str]] | None = None,
+        *,
+        deadline: float = _REST_DEADLINE,
+    ) -> None:
+        """Wait for the condition; a breach if it does not come about."""
         try:
-            await wait_until(condition, deadline=_REST_DEADLINE, what=what)
-        except AssertionError as error:
+            await wait_until(condition, deadline=deadline)
+        except AssertionError:
             restless = [client.name for client in self.clients if not client.is_settled]
-            self.outcome.breaches += [f"{error}; unsettled: {restless}", *self._problems]
+            found = [f"unsettled: {restless}"] if explain is None else explain()
+            self.outcome.breaches += [Breach(trouble, text) for text in found]
 
     def _are_settled(self) -> bool:
         return all(client.is_settled for client in self.clients)
@@ -178,7 +209,7 @@ class Run:
     async def _look(self, descriptors: dict[str, int]) -> None:
         breaches = self.outcome.breaches
         breaches += self.world.breaches()
-        await self._expect(self._is_at_rest, "Redis keeps its invariants")
+        await self._expect(self._is_at_rest, Trouble.INVARIANT, lambda: self._problems)
         self.outcome.record = await trio.to_thread.run_sync(
             make_record, self.world, self.notes, self._circumstances()
         )
@@ -187,14 +218,18 @@ class Run:
         for name, count in (await self.world.descriptors()).items():
             # Pools of connections were not full at first; what leaks, leaks with each operation.
             if count > descriptors[name] + _DESCRIPTORS_MORE:
-                breaches.append(f"{name} has {count} descriptors, {descriptors[name]} at first")
+                text = f"{name} has {count}, {descriptors[name]} at first"
+                breaches.append(Breach(Trouble.LEAK, text))
 
     def _circumstances(self) -> Circumstances:
         begun, ended = self._span_of_time
-        is_excused = bool(self.world.may_have_lost)
         return Circumstances(
+            members={room: dict.fromkeys(of, "member") for room, of in self.groups.items()},
             open_rooms=frozenset({HALL}),
-            may_have_lost=[Window(*self._span_of_time)] if is_excused else [],
+            may_have_lost=list(self.world.may_have_lost),
+            unstorable=self.world.unstorable,
+            absences=self.outcome.absences,
+            log_length=int(self.plan.settings["ROOM_LOG_LENGTH"]),
             presence_trouble=[Window(begun, ended)],
             settled_at=self._settled_at,
         )

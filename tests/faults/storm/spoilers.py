@@ -10,10 +10,12 @@ from typing import Any, Final
 
 from tests.faults.storm.checker import Kind
 from tests.faults.storm.record import (
+    Absence,
     Connection,
     DeadLetterRow,
     Ephemeral,
     Event,
+    KeyOfRedis,
     MessageRow,
     Operation,
     Presence,
@@ -350,6 +352,35 @@ def leave_a_dead_letter(record: Record, rng: random.Random) -> bool:
     return True
 
 
+def _bury(record: Record, rng: random.Random, *, unstorable: str) -> MessageRow | None:
+    """Make a dead letter of a message without leaving anything in its place."""
+    assert record.archive is not None
+    record.circumstances.unstorable = unstorable
+    place = _choose(rng, _untouched(record))
+    if place is None:
+        return None
+    row = _rows(record).pop(place)
+    data = {"id": row.id, "content": row.content}
+    record.archive.dead_letters.append(
+        DeadLetterRow(row.room, "e1", row.event_offset, row.seq, "message.created", "no", data)
+    )
+    return row
+
+
+def bury_what_could_be_stored(record: Record, rng: random.Random) -> bool:
+    row = _bury(record, rng, unstorable="what nobody says")
+    if row is not None:
+        _rows(record).append(
+            row._replace(id="placeholder", sender=None, client_id=None, content=None,
+                         is_deleted=True)
+        )  # fmt: skip
+    return row is not None
+
+
+def bury_without_a_trace(record: Record, rng: random.Random) -> bool:
+    return _bury(record, rng, unstorable="text") is not None
+
+
 def stop_archiving(record: Record, rng: random.Random) -> bool:
     assert record.archive is not None
     row = record.archive.rooms[0]
@@ -432,6 +463,49 @@ def hide_somebody(record: Record, rng: random.Random) -> bool:
     room, users = _choose(rng, list(_subscribed(record).items()))
     record.presence.append(Presence(room, LATER, LATER + 1, frozenset(sorted(users)[1:])))
     return bool(users)
+
+
+def tell_of_a_quick_reconnect(record: Record, rng: random.Random) -> bool:
+    connection = _choose(rng, [one for one in record.connections if one.frames])
+    if connection:
+        at = connection.frames[-1].at
+        record.circumstances.absences = [Absence("zed", "hall", at - 0.1, at)]
+        kind = rng.choice(("presence.left", "presence.joined"))
+        connection.frames.append(Ephemeral(at, "hall", kind, {"user": "zed", "online": 1}))
+    return bool(connection)
+
+
+# --- memory ---------------------------------------------------------------------------------------
+
+
+def keep_a_room_that_is_none(record: Record, rng: random.Random) -> bool:
+    record.keys.append(KeyOfRedis(rng.choice(("log", "nodes", "reads")), "nowhere", 1, 60.0))
+    return True
+
+
+def never_trim(record: Record, rng: random.Random) -> bool:
+    record.keys.append(KeyOfRedis("log", "club", 5000, 60.0))
+    return True
+
+
+def never_expire(record: Record, rng: random.Random) -> bool:
+    record.keys.append(KeyOfRedis(rng.choice(("log", "sent", "inbox")), "club", 0, None))
+    return True
+
+
+def leave_in_the_archive_stream(record: Record, rng: random.Random) -> bool:
+    record.keys.append(KeyOfRedis("archive", "", 1, None))
+    return True
+
+
+def keep_dead_nodes(record: Record, rng: random.Random) -> bool:
+    record.keys += [KeyOfRedis("inbox", f"node{number}", 0, 3.0) for number in range(4)]
+    return True
+
+
+def remember_too_many(record: Record, rng: random.Random) -> bool:
+    record.keys.append(KeyOfRedis("sent", "17:9", 100_000, 600.0))
+    return True
 
 
 def miscount_unread(record: Record, rng: random.Random) -> bool:
@@ -582,11 +656,20 @@ SPOILERS: Final[tuple[tuple[Spoiler, Kind], ...]] = (
     (skip_the_last_edit, Kind.WRONG_ARCHIVE),
     (drop_a_reaction, Kind.WRONG_ARCHIVE),
     (leave_a_dead_letter, Kind.WRONG_ARCHIVE),
+    (bury_what_could_be_stored, Kind.WRONG_ARCHIVE),
+    (bury_without_a_trace, Kind.WRONG_ARCHIVE),
     (stop_archiving, Kind.WRONG_ARCHIVE),
     (show_outsiders, Kind.SEEN_BY_OUTSIDER),
     (show_the_removed, Kind.SEEN_BY_OUTSIDER),
     (tell_a_ghost, Kind.WRONG_PRESENCE),
     (hide_somebody, Kind.WRONG_PRESENCE),
+    (tell_of_a_quick_reconnect, Kind.FLAPPED),
+    (keep_a_room_that_is_none, Kind.UNBOUNDED),
+    (never_trim, Kind.UNBOUNDED),
+    (never_expire, Kind.UNBOUNDED),
+    (leave_in_the_archive_stream, Kind.UNBOUNDED),
+    (keep_dead_nodes, Kind.UNBOUNDED),
+    (remember_too_many, Kind.UNBOUNDED),
     (miscount_unread, Kind.WRONG_UNREAD),
     (forget_a_mark, Kind.MARK_WENT_BACK),
     (store_an_older_mark, Kind.MARK_WENT_BACK),

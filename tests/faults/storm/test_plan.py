@@ -47,12 +47,13 @@ def test_only_what_is_asked_for(kind):
 def test_the_table_counts_runs_and_events(tmp_path):
     results = tmp_path / "results.jsonl"
     lines = [
-        {"faults": ["kill", "kill", "stop"], "events": 10, "breaches": []},
-        {"faults": ["kill"], "events": 5, "breaches": ["one"]},
+        {"seed": 1, "faults": ["kill", "kill", "stop"], "judged": [10, 9, 8, 7, 6, 5, 4]},
+        {"seed": 2, "faults": ["kill"], "judged": [5, 1, 1, 1, 1, 1, 1], "breaches": [[1, "lost"]]},
     ]
+    lines = [{"breaches": []} | line for line in lines]
     results.write_text("\n".join(map(json.dumps, lines)) + "\n", encoding="utf-8")
     assert table_of([results]).splitlines()[2:] == [
-        "| `kill` | 2 | 3 | 15 | 1 |",
-        "| `stop` | 1 | 1 | 10 | 0 |",
-        "| all | 2 | 4 | 15 | 1 |",
+        "| `kill` | 2 | 3 | 15 · 1 | 10 · 0 | 9 · 0 | 8 · 0 | 7 · 0 | 6 · 0 | 5 · 0 | 0 |",
+        "| `stop` | 1 | 1 | 10 · 0 | 9 · 0 | 8 · 0 | 7 · 0 | 6 · 0 | 5 · 0 | 4 · 0 | 0 |",
+        "| **all** | 2 | 4 | 15 · 1 | 10 · 0 | 9 · 0 | 8 · 0 | 7 · 0 | 6 · 0 | 5 · 0 | 0 |",
     ]

@@ -18,6 +18,8 @@ import psutil
 import trio
 
 from storage.redis.keys import Keys
+from tests.faults.storm.checker.breaches import Breach, Trouble
+from tests.faults.storm.record import Window
 from tests.support.deployment import FAST, PARTITIONS, make_key
 from tests.support.processes import Processes, ServerProcess
 from tests.support.proxy import TcpProxy, open_proxy
@@ -80,8 +82,10 @@ class World:
         database_url: str,
         *,
         appendfsync: str,
+        drain_seconds: float,
         background: trio.Nursery,
     ) -> None:
+        self.drain_seconds = drain_seconds
         self.processes = processes
         self.redis = redis
         self.postgres = postgres
@@ -90,8 +94,12 @@ class World:
         self.key = ""
         self.background = background
         """For what a fault does meanwhile; it must end when the fault is healed."""
-        self.may_have_lost: list[str] = []
-        """What was done that may take answered writes with it; empty in most runs."""
+        self.may_have_lost: list[Window] = []
+        """When Redis answered for writes that a fault has taken away; empty in most runs."""
+        self.unstorable = ""
+        """What PostgreSQL refused to store for a while."""
+        self.found: list[Breach] = []
+        """What faults found wrong while they healed."""
         self._appendfsync = appendfsync
 
     def of_kind(self, kind: str) -> list[Part]:
@@ -125,6 +133,19 @@ class World:
         keys = Keys(PARTITIONS)
         return sum(self.redis.command("XLEN", keys.archive(p)) for p in range(PARTITIONS))
 
+    def unarchived_since(self) -> float:
+        """The time of the oldest event that only Redis has: what came before is in PostgreSQL."""
+        keys = Keys(PARTITIONS)
+        asked = trio.current_time()
+        seconds, micros = map(int, self.redis.command("TIME"))
+        oldest = seconds * 1000 + micros // 1000
+        for partition in range(PARTITIONS):
+            for entry_id, _ in self.redis.command(
+                "XRANGE", keys.archive(partition), "-", "+", "COUNT", 1
+            ):
+                oldest = min(oldest, int(entry_id.partition(b"-")[0]))
+        return asked - (seconds + micros / 1e6 - oldest / 1000)
+
     # --- processes ----------------------------------------------------------------------------
 
     async def start(self, part: Part) -> None:
@@ -155,17 +176,20 @@ class World:
             if not part.server.is_running():
                 await self.start(part)
 
-    def breaches(self) -> list[str]:
+    def breaches(self) -> list[Breach]:
         """Processes that ended by themselves and outputs with a traceback."""
-        found = []
+        found = list(self.found)
         for part in self.parts.values():
             for number, life in enumerate(part.lives):
                 if life.is_excused:
                     continue
                 name = f"{part.name} (process {number})"
                 if not life.is_ending and not life.server.is_running():
-                    found.append(f"{name} ended by itself:\n{life.server.output()[-3000:]}")
-                found += [f"{name} wrote {text}" for text in tracebacks(life.server.output())]
+                    found.append(Breach(Trouble.ENDED, f"{name}\n{life.server.output()[-3000:]}"))
+                found += [
+                    Breach(Trouble.TRACEBACK, f"{name}\n{text}")
+                    for text in tracebacks(life.server.output())
+                ]
         return found
 
     async def descriptors(self) -> dict[str, int]:
@@ -207,7 +231,8 @@ async def open_world(
             background = await stack.enter_async_context(trio.open_nursery())
             world = World(
                 processes, redis, postgres, database_url,
-                appendfsync=appendfsync, background=background,
+                appendfsync=appendfsync, drain_seconds=float(settings["DRAIN_SECONDS"]),
+                background=background,
             )  # fmt: skip
             world.prepare_redis()
             # Without it a commit is in the memory of PostgreSQL only, which a kill loses.

@@ -10,18 +10,19 @@ from collections.abc import Callable, Iterator
 
 from tests.faults.storm.checker.answers import check_answers
 from tests.faults.storm.checker.archive import check_archive
-from tests.faults.storm.checker.breaches import Breach, Kind
+from tests.faults.storm.checker.breaches import PROMISES, Breach, Kind, Trouble
 from tests.faults.storm.checker.deliveries import check_deliveries
 from tests.faults.storm.checker.knowledge import Knowledge
 from tests.faults.storm.checker.marks import check_marks
 from tests.faults.storm.checker.membership import check_membership
+from tests.faults.storm.checker.memory import check_memory
 from tests.faults.storm.checker.origins import check_origins
 from tests.faults.storm.checker.places import check_places
-from tests.faults.storm.checker.presence import check_presence
+from tests.faults.storm.checker.presence import check_absences, check_presence
 from tests.faults.storm.checker.reads import check_reads
 from tests.faults.storm.record import Record
 
-__all__ = ["Breach", "Kind", "check"]
+__all__ = ["PROMISES", "Breach", "Kind", "Trouble", "check"]
 
 CHECKS: tuple[Callable[[Knowledge], Iterator[Breach]], ...] = (
     check_deliveries,
@@ -31,8 +32,10 @@ CHECKS: tuple[Callable[[Knowledge], Iterator[Breach]], ...] = (
     check_archive,
     check_membership,
     check_presence,
+    check_absences,
     check_marks,
     check_reads,
+    check_memory,
 )
 
 

@@ -50,6 +50,8 @@ def _check_publish(known: Knowledge, operation: Operation) -> Iterator[Breach]:
     elif row is not None and told != (row.room, row.seq, row.event_offset):
         yield Breach(Kind.WRONG_ANSWER, f"{name}: {told}, row {row.seq} at {row.event_offset}")
     is_kept = fact is not None if known.record.archive is None else row is not None
+    # What PostgreSQL refuses is kept as a dead letter; `archive` judges whether it may be one.
+    is_kept = is_kept or message_id in known.buried
     if not is_kept and not known.is_excused(operation):
         yield Breach(Kind.LOST, f"{name}: seq {answer['seq']} at {answer['offset']}, {message_id}")
 

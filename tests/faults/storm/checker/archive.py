@@ -22,6 +22,7 @@ from tests.faults.storm.checker.knowledge import (
 )
 from tests.faults.storm.record import Archive, MessageRow, Operation
 
+_OF_AN_ENDED_LIFE = "late_epoch"
 _FIELDS = ("content", "metadata", "attachments")
 Reaction = tuple[str, int, str, str]
 
@@ -64,11 +65,12 @@ def check_archive(known: Knowledge) -> Iterator[Breach]:
     }
     for identity, fact in known.created.items():
         # One that was answered is reported as lost.
-        is_stored = identity in known.rows or identity in answered
+        is_stored = identity in known.rows or identity in answered or identity in known.buried
         if not is_stored and not known.is_fact_excused(fact):
             yield _wrong(f"{fact.room}: no row of seq {fact.seq}, which was seen")
     yield from _check_reactions(known, archive)
     yield from _check_rooms(known, archive)
+    yield from _check_letters(known, archive)
 
 
 def _wrong(text: str) -> Breach:
@@ -156,7 +158,7 @@ def _check_reactions(known: Knowledge, archive: Archive) -> Iterator[Breach]:
             if fact.event.startswith("reaction."):
                 key = (room, fact.seq, fact.data["reaction"], fact.data["user"])
                 state[key] = fact.event == "reaction.added"
-                if known.circumstances.may_have_lost and known.is_fact_excused(fact):
+                if known.is_fact_excused(fact):
                     open_to_doubt.add(key)
     for operation in known.record.operations:
         if operation.kind not in ("react", "unreact") or operation.outcome == "failed":
@@ -178,17 +180,30 @@ def _check_reactions(known: Knowledge, archive: Archive) -> Iterator[Breach]:
 
 def _check_rooms(known: Knowledge, archive: Archive) -> Iterator[Breach]:
     rows = {row.room: row for row in archive.rooms}
-    lost = bool(known.circumstances.may_have_lost)
     for log in known.record.logs:
         offsets = [entry.offset for entry in log.entries if entry.epoch == log.epoch]
         if offsets and offsets != list(range(log.offset - len(offsets) + 1, log.offset + 1)):
             yield _wrong(f"{log.room}: the log has holes or ends before {log.offset}")
         row = rows.get(log.room)
-        if row is not None and row.archived_offset < log.offset and not lost:
+        # After a loss a room begins above whatever anybody had seen: there need not be an event.
+        is_begun = not known.circumstances.may_have_lost or bool(offsets)
+        if row is not None and row.archived_offset < log.offset and is_begun:
             yield _wrong(f"{log.room}: archived to {row.archived_offset}, events to {log.offset}")
+
+
+def _check_letters(known: Knowledge, archive: Archive) -> Iterator[Breach]:
+    """Only what PostgreSQL was made to refuse is a dead letter, and its seq has a placeholder;
+    after a loss of Redis so is what comes from the life that ended."""
+    places = {(row.room, row.seq) for row in archive.messages}
+    unstorable = known.circumstances.unstorable
     for letter in archive.dead_letters:
-        if not lost:
-            yield _wrong(f"{letter.room}: dead letter at {letter.offset}: {letter.reason}")
+        name = f"{letter.room}: dead letter at {letter.offset}: {letter.reason}"
+        is_late = letter.reason == _OF_AN_ENDED_LIFE and bool(known.circumstances.may_have_lost)
+        is_refused = letter.event == CREATED and unstorable in (letter.data.get("content") or "")
+        if not (is_late or (unstorable and is_refused)):
+            yield _wrong(name)
+        elif not is_late and (letter.room, letter.seq) not in places:
+            yield _wrong(f"{name}, and nothing in its place")
     seqs: dict[str, list[int]] = defaultdict(list)
     for message in archive.messages:
         seqs[message.room].append(message.seq)

@@ -9,7 +9,7 @@ than a log does (presence, receipts, membership, an archive), so there are more 
 """
 
 from enum import StrEnum
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 
 class Kind(StrEnum):
@@ -34,12 +34,63 @@ class Kind(StrEnum):
     WRONG_PRESENCE = "presence differs from who is connected"
     WRONG_UNREAD = "unread differs from a recount"
     MARK_WENT_BACK = "a receipt went back"
+    FLAPPED = "presence told of a reconnect within the grace"
+    UNBOUNDED = "Redis keeps what nobody needs"
+
+
+class Trouble(StrEnum):
+    """What a run itself found wrong, beside what its record shows."""
+
+    ENDED = "a process ended by itself"
+    TRACEBACK = "a process wrote a traceback"
+    NEVER_BACK = "a client is not back, or without its answers"
+    NOT_ARCHIVED = "the archive never caught up"
+    NOT_DELIVERED = "a subscribed client never caught up"
+    GHOST = "presence differs from who is connected, 20 s after the last fault"
+    SLOW_DRAIN = "SIGTERM did not end a process in its time"
+    INVARIANT = "Redis breaks an invariant"
+    LEAK = "descriptors leak"
+
+
+PROMISES: Final[dict[Kind | Trouble, int]] = {
+    Kind.LOST: 1,
+    Kind.DOUBLED: 1,
+    Kind.REORDERED: 1,
+    Kind.UNASKED: 1,
+    Kind.INVENTED: 1,
+    Kind.SHARED_PLACE: 1,
+    Kind.WRONG_ANSWER: 1,
+    Kind.WITHOUT_EFFECT: 1,
+    Kind.WRONG_ARCHIVE: 1,
+    Kind.STALE_READ: 1,
+    Kind.WRONG_UNREAD: 1,
+    Kind.MARK_WENT_BACK: 1,
+    Trouble.NOT_ARCHIVED: 1,
+    Kind.SILENT_HOLE: 2,
+    Kind.UNSEEN: 2,
+    Kind.FALSE_RECOVERY: 2,
+    Trouble.NEVER_BACK: 2,
+    Trouble.NOT_DELIVERED: 2,
+    Kind.DUPLICATED: 3,
+    Kind.REFUSED_YET_DONE: 3,
+    Kind.WRONG_PRESENCE: 5,
+    Kind.FLAPPED: 5,
+    Trouble.GHOST: 5,
+    Trouble.SLOW_DRAIN: 6,
+    Kind.SEEN_BY_OUTSIDER: 7,
+    Kind.UNBOUNDED: 8,
+    Trouble.INVARIANT: 8,
+    Trouble.LEAK: 8,
+    Trouble.ENDED: 0,
+    Trouble.TRACEBACK: 0,
+}
+"""The promise (docs/reliability.md) that each breaks; 0: none, and wrong all the same."""
 
 
 class Breach(NamedTuple):
     """One thing that is wrong."""
 
-    kind: Kind
+    kind: Kind | Trouble
     text: str
 
     def __str__(self) -> str:

@@ -30,6 +30,10 @@ Identity = tuple[str, str | None, str, str]
 """Room, sender, `id` or `content`, and that: which request a message came from."""
 
 
+Change = tuple[str, str, int, str | None, str | None]
+"""Room, event, seq, by whom, and perhaps the reaction."""
+
+
 class Fact(NamedTuple):
     """A durable event at its place."""
 
@@ -49,6 +53,20 @@ def identity_of(room: str, sender: str | None, data: Data) -> Identity:
     if data.get("client_id"):
         return room, sender, "id", data["client_id"]
     return room, sender, "content", data.get("content") or ""
+
+
+def change_of(operation: Operation) -> Change:
+    """Which change of which message was asked for."""
+    return (
+        operation.room, CHANGES[operation.kind], operation.asked["seq"], operation.user,
+        operation.asked.get("reaction"),
+    )  # fmt: skip
+
+
+def change_of_fact(fact: Fact) -> Change:
+    """The same of an event."""
+    by = fact.data.get("user", fact.data.get("by"))
+    return fact.room, fact.event, fact.seq, by, fact.data.get("reaction")
 
 
 def essence(event: str, data: Data) -> dict[str, Any]:
@@ -86,6 +104,15 @@ class Knowledge:
         self.created: dict[str, Fact] = {}
         """Message id → its event."""
         self.asked: dict[Identity, list[Operation]] = defaultdict(list)
+        self.changes: dict[Change, list[Operation]] = defaultdict(list)
+        """Edits, deletions and reactions as they were asked for."""
+        letters = [] if record.archive is None else record.archive.dead_letters
+        self.buried = {
+            letter.data["id"]: letter
+            for letter in letters
+            if letter.event == CREATED and "id" in letter.data
+        }
+        """Message id → its dead letter."""
         self._index_messages()
 
     def _learn(self, event: Event, epoch: str) -> None:
@@ -142,7 +169,10 @@ class Knowledge:
                     data = fact.data
                     self.created.setdefault(data["id"], fact)
                     self.real[identity_of(fact.room, data["sender"], data)].add(data["id"])
+        refused = {(letter.room, letter.seq) for letter in self.buried.values()}
         for row in self.rows.values():
+            if row.sender is None and (row.room, row.seq) in refused:
+                continue  # the placeholder, which nobody asked for
             data = {"client_id": row.client_id, "content": row.content}
             created = self.created.get(row.id)
             # Content changes: only the event tells what a message without client_id said first.
@@ -152,6 +182,8 @@ class Knowledge:
             if operation.kind == "publish":
                 identity = identity_of(operation.room, operation.user, operation.asked)
                 self.asked[identity].append(operation)
+            elif operation.kind in CHANGES:
+                self.changes[change_of(operation)].append(operation)
 
     # --- questions --------------------------------------------------------------------------------
 
@@ -167,6 +199,10 @@ class Knowledge:
         ended = operation.begun if operation.ended is None else operation.ended
         return any(w.touches(operation.begun, ended) for w in self.circumstances.may_have_lost)
 
+    def has_lost_before(self, at: float) -> bool:
+        """Redis may have lost something before this time."""
+        return any(window.begun <= at for window in self.circumstances.may_have_lost)
+
     def is_fact_excused(self, fact: Fact) -> bool:
         """The same of an event: by when it was seen, or by what was asked for."""
         windows = self.circumstances.may_have_lost
@@ -174,9 +210,10 @@ class Knowledge:
             return False
         if any(window.touches(fact.at, fact.at) for window in windows):
             return True
-        if fact.event != CREATED:
-            return False
-        asked = self.asked.get(identity_of(fact.room, fact.data["sender"], fact.data), ())
+        if fact.event == CREATED:
+            asked = self.asked.get(identity_of(fact.room, fact.data["sender"], fact.data), ())
+        else:
+            asked = self.changes.get(change_of_fact(fact), ())
         return any(self.is_excused(operation) for operation in asked)
 
 

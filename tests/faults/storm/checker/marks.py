@@ -2,8 +2,8 @@
 
 Unread are the messages above the mark that are not deleted at the snapshot, not one's own, not
 `system`; at most 1000. Two things keep it from being exact: a deletion that nobody saw, and the
-contract's own slack: while the archiver is far behind, messages beyond the first 200 unarchived
-events count whatever they are.
+contract's own slack: while the archiver is far behind, only the first 200 unarchived events are
+looked at, so messages beyond them count whatever they are, and deletions beyond them not yet.
 """
 
 from bisect import bisect_left, bisect_right
@@ -38,7 +38,11 @@ class _Room:
             for one in known.record.operations
             if one.kind == "delete" and one.room == room and one.outcome != "failed"
         } - self.deleted.keys()
-        self.doubtful |= {fact.seq for fact in self.created if known.is_fact_excused(fact)}
+        self.doubtful |= {
+            fact.seq
+            for fact in self.created
+            if fact.data["id"] in known.buried or known.is_fact_excused(fact)
+        }
 
     def between(self, above: int, to: int) -> list[Fact]:
         return self.created[bisect_right(self.seqs, above) : bisect_right(self.seqs, to)]
@@ -50,6 +54,9 @@ def check_marks(known: Knowledge) -> Iterator[Breach]:
         heard: dict[tuple[str, str, str], int] = {}
         for frame in connection.frames:
             if isinstance(frame, Subscribed):
+                if known.has_lost_before(frame.at):
+                    # What was heard before may have been lost; who stays is told to reload.
+                    heard = {key: seq for key, seq in heard.items() if key[0] != frame.room}
                 if frame.unread is not None and frame.read_seq is not None:
                     if frame.room not in rooms:
                         rooms[frame.room] = _Room(known, frame.room)
@@ -57,7 +64,7 @@ def check_marks(known: Knowledge) -> Iterator[Breach]:
             elif isinstance(frame, Ephemeral) and frame.event.startswith("receipt."):
                 key = (frame.room, frame.event, frame.data["user"])
                 seq = frame.data["seq"]
-                if seq < heard.get(key, 0) and not known.circumstances.may_have_lost:
+                if seq < heard.get(key, 0):
                     yield Breach(
                         Kind.MARK_WENT_BACK, f"{connection.name}: {key} from {heard[key]} to {seq}"
                     )
@@ -74,13 +81,12 @@ def _check_unread(user: str, reply: Subscribed, room: _Room) -> Iterator[Breach]
     snapshot = (room.number.get(reply.epoch, 0), reply.offset)
     lowest = highest = 0
     for fact in found:
-        is_left_out = (
-            fact.data["sender"] == user
-            or fact.data.get("kind") == "system"
-            or room.deleted.get(fact.seq, (snapshot[0] + 1, 0)) <= snapshot
-        )
-        if is_left_out:
+        is_out = fact.data["sender"] == user or fact.data.get("kind") == "system"
+        deleted = room.deleted.get(fact.seq, (snapshot[0] + 1, 0))
+        if is_out:
             highest += fact.offset > _LAG_EVENTS_MAX
+        elif deleted <= snapshot:
+            highest += deleted[1] > _LAG_EVENTS_MAX
         else:
             highest += 1
             lowest += fact.seq not in room.doubtful
@@ -120,7 +126,7 @@ def _check_monotonic(known: Knowledge) -> Iterator[Breach]:
         highest[key] = best[-1] if best else 0
         for operation, seq in marks:
             place = bisect_left(times, operation.begun)
-            if place and best[place - 1] > seq and not known.circumstances.may_have_lost:
+            if place and best[place - 1] > seq:
                 yield Breach(
                     Kind.MARK_WENT_BACK, f"{key}: {best[place - 1]} was answered, then {seq}"
                 )
@@ -129,7 +135,7 @@ def _check_monotonic(known: Knowledge) -> Iterator[Breach]:
     for row in known.record.archive.members:
         for kind, stored in (("read", row.read_seq), ("delivered", row.delivered_seq)):
             answered = highest.get((row.room, row.user, kind), 0)
-            if stored < answered and not known.circumstances.may_have_lost:
+            if stored < answered:
                 yield Breach(
                     Kind.MARK_WENT_BACK,
                     f"{row.user} in {row.room}: {kind} {answered} was answered, {stored} is kept",

@@ -4,8 +4,6 @@ Two rules. By offset: a live event lies within a membership (the events of membe
 where; one's own removal is the last), and so does the snapshot of a subscription. What a reply
 brings from before it is not judged: who is back may see everything. By time: a message that was
 asked for after a removal had been answered does not reach the removed, nor may they publish.
-
-Where Redis may have lost events, only time is judged: those of members may be among the lost.
 """
 
 from bisect import bisect_right
@@ -99,7 +97,6 @@ class _Memberships:
 
 def check_membership(known: Knowledge) -> Iterator[Breach]:
     memberships = _Memberships(known)
-    lost = bool(known.circumstances.may_have_lost)
     for connection in known.record.connections:
         epochs: dict[str, str] = {}
         user = connection.user
@@ -109,7 +106,7 @@ def check_membership(known: Knowledge) -> Iterator[Breach]:
             if isinstance(frame, Subscribed):
                 epochs[frame.room] = frame.epoch
             epoch = epochs.get(frame.room, "")
-            is_in = lost or memberships.allows(frame.room, user, epoch, frame.offset, frame.at)
+            is_in = memberships.allows(frame.room, user, epoch, frame.offset, frame.at)
             if is_in and isinstance(frame, Event) and frame.event == CREATED:
                 begun = _asked_at(known, frame)
                 is_in = (

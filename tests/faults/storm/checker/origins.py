@@ -4,12 +4,18 @@ Jepsen: an observed value whose writer failed is an aborted read. An unknown wri
 written. Events of rooms and members are not judged: what founded a room lies before the record.
 """
 
-from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from tests.faults.storm.checker.breaches import Breach, Kind
-from tests.faults.storm.checker.knowledge import CHANGES, CREATED, Fact, Knowledge, identity_of
+from tests.faults.storm.checker.knowledge import (
+    CHANGES,
+    CREATED,
+    Fact,
+    Knowledge,
+    change_of_fact,
+    identity_of,
+)
 from tests.faults.storm.record import Operation
 
 _CHANGED_FIELDS = ("content", "metadata", "attachments")
@@ -17,10 +23,6 @@ _SAID_FIELDS = ("content", "kind", "metadata", "attachments", "mentions", "reply
 
 
 def check_origins(known: Knowledge) -> Iterator[Breach]:
-    changes: dict[tuple[Any, ...], list[Operation]] = defaultdict(list)
-    for operation in known.record.operations:
-        if operation.kind in CHANGES:
-            changes[_key_of_change(operation)].append(operation)
     for facts in known.ordered.values():
         for fact in facts:
             if fact.event == CREATED:
@@ -28,25 +30,14 @@ def check_origins(known: Knowledge) -> Iterator[Breach]:
                 asked = known.asked.get(identity, ())
                 yield from _judge(_name(fact), fact.data, _SAID_FIELDS, asked)
             elif fact.event in CHANGES.values():
-                by = fact.data.get("user", fact.data.get("by"))
-                key = (fact.room, fact.event, fact.seq, by, fact.data.get("reaction"))
-                yield from _judge(_name(fact), fact.data, _CHANGED_FIELDS, changes.get(key, ()))
+                asked = known.changes.get(change_of_fact(fact), ())
+                yield from _judge(_name(fact), fact.data, _CHANGED_FIELDS, asked)
     for row in known.rows.values():
         # A message that nobody saw; after an edit nobody knows what it said first.
         if row.id not in known.created and not row.is_edited and row.sender is not None:
             data = {"content": row.content, "client_id": row.client_id}
             asked = known.asked.get(identity_of(row.room, row.sender, data), ())
             yield from _judge(f"{row.room}: row of seq {row.seq}", data, ("content",), asked)
-
-
-def _key_of_change(operation: Operation) -> tuple[Any, ...]:
-    return (
-        operation.room,
-        CHANGES[operation.kind],
-        operation.asked["seq"],
-        operation.user,
-        operation.asked.get("reaction"),
-    )
 
 
 def _name(fact: Fact) -> str:

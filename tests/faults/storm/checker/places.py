@@ -78,6 +78,6 @@ def _check_requests(known: Knowledge) -> Iterator[Breach]:
         may_make = 1 if identity[2] == "id" else sum(one.outcome != "failed" for one in asked)
         kept = ids
         if any(known.is_excused(operation) for operation in asked):
-            kept = ids & known.rows.keys()
+            kept = ids & (known.rows.keys() | known.buried.keys())
         if len(kept) > max(1, may_make):
             yield Breach(Kind.DUPLICATED, f"{identity}: {sorted(kept)}")

@@ -1,7 +1,8 @@
 """Who is told to be online is who has a live subscription, give or take the time that it may take.
 
 Judged are only users for whom nothing has changed for `presence_limit` seconds before the question:
-there all the time (must be told), or not there and not trying to be (must not be).
+there all the time (must be told), or not there and not trying to be (must not be). And of an
+absence that was shorter than the grace, while nothing else was wrong, nobody may hear.
 """
 
 from collections import defaultdict
@@ -10,9 +11,20 @@ from typing import NamedTuple
 
 from tests.faults.storm.checker.breaches import Breach, Kind
 from tests.faults.storm.checker.knowledge import Knowledge
-from tests.faults.storm.record import Connection, Presence, Record, Subscribed, Unsubscribed, Window
+from tests.faults.storm.record import (
+    Connection,
+    Ephemeral,
+    Presence,
+    Record,
+    Subscribed,
+    Unsubscribed,
+    Window,
+)
 
 _FOREVER = float("inf")
+_TOLD = ("presence.joined", "presence.left")
+_TOLD_WITHIN = 5.0
+"""Seconds after the return in which something told is about the absence."""
 
 
 class _Stay(NamedTuple):
@@ -46,6 +58,22 @@ def check_presence(known: Knowledge) -> Iterator[Breach]:
             yield Breach(Kind.WRONG_PRESENCE, f"{name}: {user} is a ghost")
         for user in sorted(sure - seen.users):
             yield Breach(Kind.WRONG_PRESENCE, f"{name}: {user} is not told")
+
+
+def check_absences(known: Knowledge) -> Iterator[Breach]:
+    """Nobody is told that somebody left or came who was back within the grace."""
+    absences = {(one.user, one.room): one for one in known.circumstances.absences}
+    for connection in known.record.connections:
+        for frame in connection.frames:
+            if not isinstance(frame, Ephemeral) or frame.event not in _TOLD:
+                continue
+            absence = absences.get((frame.data["user"], frame.room))
+            if absence is not None and absence.begun <= frame.at <= absence.ended + _TOLD_WITHIN:
+                yield Breach(
+                    Kind.FLAPPED,
+                    f"{connection.user} in {frame.room}: {frame.event} of {absence.user}, who was "
+                    f"gone for {absence.ended - absence.begun:.3f} s",
+                )
 
 
 def _observations(record: Record) -> Iterator[Presence]:

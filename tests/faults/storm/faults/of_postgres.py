@@ -1,4 +1,4 @@
-"""Faults of PostgreSQL: away, cut, locked, full, slow."""
+"""Faults of PostgreSQL: away, cut, locked, full, slow, refusing single rows."""
 
 import contextlib
 import random
@@ -7,6 +7,7 @@ from typing import Any
 import asyncpg
 import trio
 
+from tests.faults.storm.clients import UNSTORABLE
 from tests.faults.storm.faults import Fault
 from tests.faults.storm.world import World
 from tests.support.servers import run_sql
@@ -18,6 +19,10 @@ _IS_FULL = """
 _IS_SLOW = """
     CREATE OR REPLACE FUNCTION storm_slow() RETURNS trigger LANGUAGE plpgsql AS
     $$ BEGIN PERFORM pg_sleep(4); RETURN NEW; END $$
+"""
+_REFUSES = """
+    CREATE OR REPLACE FUNCTION storm_refuses() RETURNS trigger LANGUAGE plpgsql AS
+    $$ BEGIN RAISE EXCEPTION 'not this row' USING ERRCODE = 'check_violation'; END $$
 """
 _TABLES = ("rooms", "members", "messages", "users", "announcements")
 
@@ -141,6 +146,25 @@ class PostgresFull(PostgresFault):
             _IS_FULL,
             "CREATE TRIGGER storm BEFORE INSERT ON messages "
             "FOR EACH ROW EXECUTE FUNCTION storm_full()",
+        )
+
+    async def heal(self, world: World) -> None:
+        await self.execute(world, "DROP TRIGGER IF EXISTS storm ON messages")
+
+
+class PostgresRefuses(PostgresFault):
+    """Rows with a certain word are refused for their content: dead letters, and nothing else is."""
+
+    kind = "postgres-refuses"
+    lengths = (2.0, 8.0)
+
+    async def begin(self, world: World) -> None:
+        world.unstorable = UNSTORABLE
+        await self.execute(
+            world,
+            _REFUSES,
+            "CREATE TRIGGER storm BEFORE INSERT ON messages FOR EACH ROW "
+            f"WHEN (NEW.content LIKE '%{UNSTORABLE}%') EXECUTE FUNCTION storm_refuses()",
         )
 
     async def heal(self, world: World) -> None:

@@ -6,6 +6,7 @@ import resource
 import psutil
 import trio
 
+from tests.faults.storm.checker import Breach, Trouble
 from tests.faults.storm.faults import Fault
 from tests.faults.storm.world import ARCHIVERS, BROKERS, Part, World
 
@@ -15,6 +16,8 @@ _PARTS = [
     "api",
 ]
 _END_DEADLINE = 60.0
+_SPARE = 15.0
+"""Seconds beyond DRAIN_SECONDS: the machine is busy, and several faults last."""
 _CLOCK = "tests.faults.storm.clock"
 
 
@@ -75,11 +78,16 @@ class Terminate(PartFault):
     async def begin(self, world: World) -> None:
         part = self.part(world)
         part.life.is_ending = True
+        self._asked_at = trio.current_time()
         part.server.terminate()
 
     async def heal(self, world: World) -> None:
         part = self.part(world)
-        await part.server.wait_ended(_END_DEADLINE)
+        status = await part.server.wait_ended(_END_DEADLINE)
+        took = trio.current_time() - self._asked_at
+        if status != 0 or took - self.length > world.drain_seconds + _SPARE:
+            text = f"{part.name}: status {status} after {took:.1f} s"
+            world.found.append(Breach(Trouble.SLOW_DRAIN, text))
         await world.start(part)
 
 

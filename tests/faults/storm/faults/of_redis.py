@@ -7,6 +7,7 @@ import trio
 from redis.exceptions import ResponseError
 
 from tests.faults.storm.faults import Fault
+from tests.faults.storm.record import Window
 from tests.faults.storm.world import World
 
 _LONG_SCRIPT = "while true do redis.call('TIME') end"
@@ -79,8 +80,9 @@ class RedisEmpty(RedisFault):
     weight = 2
 
     async def begin(self, world: World) -> None:
-        world.may_have_lost.append(self.kind)
+        since = world.unarchived_since()
         await trio.to_thread.run_sync(world.redis.lose_data)
+        world.may_have_lost.append(Window(since, trio.current_time()))
         await trio.to_thread.run_sync(world.prepare_redis)
 
 
