@@ -1,9 +1,9 @@
 """Real `parley` processes: started, watched, killed. Their output is kept in files.
 
-They run under the product's own guard, so none survives the test process.
+They are forked from a process that has imported everything (tests/support/fork_server.py says what
+differs), or executed under the product's own guard; none survives the test process.
 """
 
-import os
 import re
 import signal
 import subprocess
@@ -14,18 +14,21 @@ from pathlib import Path
 import trio
 
 from tests.support import http, tokens
+from tests.support.forking import ForkedProcess, fork_server, kept_variables
+from tests.support.sources import ROOT
 from tests.support.waiting import wait_until
 from workers.embedded.guarded import GuardedProcess
 from workers.embedded.ports import LOOPBACK, free_port
 
-_ROOT = Path(__file__).resolve().parents[2]
 _READY = re.compile(r"\bis ready\b")
 
 
 class ServerProcess:
     """One running `parley broker`, `api` or `archiver` (or any other command of ours)."""
 
-    def __init__(self, process: GuardedProcess, *, kind: str, port: int, log: Path) -> None:
+    def __init__(
+        self, process: GuardedProcess | ForkedProcess, *, kind: str, port: int, log: Path
+    ) -> None:
         self._process = process
         self.kind = kind
         self.port = port
@@ -123,24 +126,35 @@ class Processes:
         port: int = 0,
         env: Mapping[str, str] | None = None,
         module: str = "parley",
+        execute: bool = False,
     ) -> ServerProcess:
         """Start `parley KIND ARGUMENTS` and, with `ready`, wait until it is.
 
         `port` 0: any free one. `env`: variables for this process only. `module`: what is run in
-        the place of `parley`.
+        the place of `parley`. `execute`: run the command itself, for what forks do not show.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         port = port or free_port()
         log = self.folder / f"{len(self.started)}-{kind}.log"
         with log.open("wb") as output:
-            process = GuardedProcess.start(
-                [sys.executable, "-m", module, kind, *arguments],
-                cwd=self.folder,
-                env=self._environment({"PORT": str(port)} | dict(env or {})),
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                grace=5.0,
-            )
+            environment = self._environment({"PORT": str(port)} | dict(env or {}))
+            # The fork server holds this tree; another release has to be executed.
+            is_ours = environment["PYTHONPATH"] == str(ROOT)
+            forks = fork_server() if is_ours and not execute else None
+            process: GuardedProcess | ForkedProcess
+            if forks is not None:
+                process = forks.start(
+                    module, [kind, *arguments], cwd=self.folder, env=environment, output=output
+                )
+            else:
+                process = GuardedProcess.start(
+                    [sys.executable, "-m", module, kind, *arguments],
+                    cwd=self.folder,
+                    env=environment,
+                    stdout=output,
+                    stderr=subprocess.STDOUT,
+                    grace=5.0,
+                )
         server = ServerProcess(process, kind=kind, port=port, log=log)
         self.started.append(server)
         if ready:
@@ -162,9 +176,4 @@ class Processes:
                 server.kill()
 
     def _environment(self, env: Mapping[str, str]) -> dict[str, str]:
-        inherited = {
-            name: os.environ[name]
-            for name in ("PATH", "HOME", "LANG", "TMPDIR")
-            if name in os.environ
-        }
-        return inherited | {"PYTHONPATH": str(_ROOT)} | self.env | dict(env)
+        return kept_variables() | {"PYTHONPATH": str(ROOT)} | self.env | dict(env)

@@ -156,6 +156,7 @@ class World:
             port=free_port(),
             env=part.env | part.start_env,
             module=part.module,
+            execute=part.module != "parley",  # it shifts the clock before anything is imported
         )
         part.lives.append(Life(server))
         if "clients" in part.proxies:
