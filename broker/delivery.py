@@ -147,10 +147,8 @@ def end_subscriptions_of(hub: Hub, room: HubRoom, user: str, *, is_banned: bool)
         if subscriber.user != user:
             continue
         if is_banned:
-            hub.remove(room.key, subscriber, at_once=True)
-            subscriber.end_subscription(room.key, "forbidden", "The user is banned from the room.")
+            sentence = "The user is banned from the room."
+            hub.end(room, subscriber, "forbidden", sentence, at_once=True)
         elif room.needs_member[subscriber]:
-            hub.remove(room.key, subscriber, at_once=True)
-            subscriber.end_subscription(
-                room.key, "not_a_member", "The user is no longer a member of the room."
-            )
+            sentence = "The user is no longer a member of the room."
+            hub.end(room, subscriber, "not_a_member", sentence, at_once=True)

@@ -262,8 +262,7 @@ def _end_subscription(
     """End what rests on a membership, if it still does."""
     room = services.node.hub.rooms.get(key)
     if room is not None and room.needs_member.get(connection):
-        services.node.hub.remove(key, connection, at_once=at_once)
-        connection.end_subscription(key, code, sentence)
+        services.node.hub.end(room, connection, code, sentence, at_once=at_once)
 
 
 def auth_result(identity: Identity) -> bytes:

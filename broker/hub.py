@@ -107,11 +107,29 @@ class Hub:
             self.dirty_leaves.add(key)
         self._wake_upkeep()
 
+    def end(
+        self,
+        room: HubRoom,
+        subscriber: Subscriber,
+        code: str,
+        message: str,
+        *,
+        at_once: bool = False,
+    ) -> None:
+        """End a subscription and say why.
+
+        Nothing of a room comes before its subscribe reply: while the first one is under way the
+        client is told nothing, since the command finds its hold gone and tries again.
+        """
+        hold = room.held.get(subscriber)
+        is_known = hold is None or hold.was_live
+        if self.remove(room.key, subscriber, at_once=at_once) and is_known:
+            subscriber.end_subscription(room.key, code, message)
+
     def end_all(self, room: HubRoom, code: str, message: str) -> None:
         """End every subscription of the room and say why."""
         for subscriber in room.subscribers():
-            self.remove(room.key, subscriber)
-            subscriber.end_subscription(room.key, code, message)
+            self.end(room, subscriber, code, message)
 
     def _forget(self, room: HubRoom) -> None:
         if self.rooms.get(room.key) is room:

@@ -151,3 +151,18 @@ def test_a_subscribe_that_fails_is_not_told_of_an_end(setup: Setup) -> None:
     setup.hub.abandon(room, alice, hold)
     assert alice.ended == []
     assert not setup.hub.rooms
+
+
+@pytest.mark.parametrize("reason", ["removed", "banned"])
+def test_who_has_no_subscribe_reply_yet_is_told_nothing(setup: Setup, reason: str) -> None:
+    """Ruling 18: nothing of a room comes before its subscribe reply; the command is refused."""
+    alice, bob = setup.subscribe("alice"), FakeSubscriber("bob")
+    room, _hold = setup.hub.begin("p/room", bob, needs_member=True)
+    data = b'{"user":"bob","by":null,"reason":"%b"}' % reason.encode()
+    setup.delivery.deliver([raw(1, event="member.removed", ver=2, data=data)])
+    assert bob not in room
+    assert bob.ended == []
+    setup.hub.begin("p/room", bob, needs_member=True)
+    setup.hub.begin("p/room", alice, needs_member=True)
+    setup.hub.end_all(room, "resync", "Again.")
+    assert (bob.ended, alice.ended) == ([], [("p/room", "resync")])

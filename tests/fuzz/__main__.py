@@ -16,6 +16,7 @@ import time
 from pathlib import Path
 
 from tests.fuzz.explore import has_atheris
+from tests.fuzz.machines import MACHINES
 from tests.fuzz.targets import TARGETS
 
 _EXECUTED = re.compile(r"stat::number_of_executed_units: *(\d+)")
@@ -24,8 +25,9 @@ _GRACE = 120.0
 
 
 def main() -> None:
+    known = [*TARGETS, *MACHINES]
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
-    parser.add_argument("targets", nargs="*", metavar="TARGET", help=", ".join(TARGETS))
+    parser.add_argument("targets", nargs="*", metavar="TARGET", help=", ".join(known))
     parser.add_argument("--minutes", type=float, default=10.0, help="for all targets together")
     parser.add_argument("--seed", type=int, default=random.randrange(2**31))
     parser.add_argument(
@@ -33,9 +35,9 @@ def main() -> None:
         help="where interesting inputs are kept between runs (default: %(default)s)",
     )  # fmt: skip
     given = parser.parse_args()
-    names = given.targets or list(TARGETS)
-    if unknown := [name for name in names if name not in TARGETS]:
-        parser.error(f"no target: {', '.join(unknown)}; there are {', '.join(TARGETS)}")
+    names = given.targets or known
+    if unknown := [name for name in names if name not in known]:
+        parser.error(f"no target: {', '.join(unknown)}; there are {', '.join(known)}")
     engine = "atheris" if has_atheris() else "Hypothesis (atheris is not installed)"
     print(f"{engine}, seed {given.seed}, inputs in {given.corpus}", flush=True)
     seconds = 60 * given.minutes / len(names)

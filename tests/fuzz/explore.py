@@ -2,7 +2,8 @@
 
 With atheris (libFuzzer: mutations guided by the coverage of our code) if it is installed, else with
 Hypothesis over the kept inputs. FOLDER keeps what was found interesting, from run to run; an input
-that breaks a rule is left there as `crash-…`, and the process ends with a traceback.
+that breaks a rule is left there as `crash-…`, and the process ends with a traceback. A state
+machine needs neither: Hypothesis makes its steps, and prints those that break a rule.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ import tempfile
 import time
 from pathlib import Path
 from typing import Any
+
+from tests.fuzz.machines import MACHINES, run_machine
 
 PACKAGES = ["api", "broker", "config", "storage"]
 INPUT_BYTES_MAX = 8192
@@ -98,8 +101,11 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     given = parser.parse_args()
     given.folder.mkdir(parents=True, exist_ok=True)
-    run = run_atheris if has_atheris() else run_hypothesis
     with contextlib.suppress(KeyboardInterrupt):
+        if given.target in MACHINES:
+            run_machine(given.target, seconds=given.seconds, seed=given.seed)
+            return
+        run = run_atheris if has_atheris() else run_hypothesis
         run(given.target, given.folder, seconds=given.seconds, seed=given.seed)
 
 

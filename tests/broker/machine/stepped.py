@@ -1,0 +1,321 @@
+"""One node whose loop runs only while a step is made, and whose time only jumps.
+
+The loop is trio's own, in a thread; `Loop.step` runs a function in it and comes back when every
+task waits for something. So nothing ever happens between two steps, and a sequence of steps always
+ends the same.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import socket
+import struct
+import termios
+import threading
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar, cast
+
+import trio
+import trio.testing
+
+from broker import admission, repairs, subscribing
+from broker.connection import Connection
+from broker.counts import Counts
+from broker.domain.identity import Identity
+from broker.keepalive import Closing
+from broker.node import Node
+from broker.outbox import Outbox
+from broker.protocol import errors
+from broker.protocol.events import TimeTexts
+from broker.protocol.states import State
+from broker.services import Services
+from config.metrics import Metrics
+from config.settings import load_settings
+from storage.redis.keys import user_channel
+from tests.broker.machine.judge import Judge
+from tests.broker.machine.servers import PROJECT, Servers
+from tests.broker.machine.stores import (
+    Line,
+    ModelAccess,
+    ModelFloors,
+    ModelSeeder,
+    model_store,
+    no_count,
+    standing_among_of,
+)
+from tests.support.local_broker import replaced
+from tests.support.tokens import JWT_SECRET
+
+T = TypeVar("T")
+
+SEND_QUEUE_BYTES = 6000
+SOCKET_BYTES = 4096
+METRICS = Metrics()
+SETTINGS = load_settings(
+    None, redis_url="redis://127.0.0.1:1", database_url="postgresql://127.0.0.1:1/none",
+    jwt_secret=JWT_SECRET, rate_messages_per_second=100_000,
+    presence_grace=0.5,
+)  # fmt: skip
+
+
+class Loop:
+    """A trio loop in a thread of its own."""
+
+    def __init__(self, run: Callable[[trio.Nursery], Awaitable[None]]) -> None:
+        self.clock = trio.testing.MockClock()
+        self._run = run
+        self._failure: BaseException | None = None
+        self._token: trio.lowlevel.TrioToken | None = None
+        self._nursery: trio.Nursery | None = None
+        self._is_open = threading.Event()
+        self._thread = threading.Thread(target=self._serve, name="stepped-loop", daemon=True)
+        self._thread.start()
+        self._is_open.wait()
+        self.step(lambda: None)
+
+    def step(self, work: Callable[[], T]) -> T:
+        """Run `work` in the loop, and then everything that can go on because of it."""
+
+        async def run() -> T:
+            result = work()
+            await trio.testing.wait_all_tasks_blocked()
+            return result
+
+        try:
+            return trio.from_thread.run(run, trio_token=self._token)
+        except (trio.RunFinishedError, trio.Cancelled):
+            self._thread.join()
+            raise self._failure or AssertionError("the loop has ended") from None
+
+    def close(self) -> None:
+        """End the loop; raises what ended it before."""
+        if self._thread.is_alive():
+            assert self._nursery is not None
+            assert self._token is not None
+            self._token.run_sync_soon(self._nursery.cancel_scope.cancel)
+        self._thread.join()
+        if self._failure is not None:
+            raise self._failure
+
+    def _serve(self) -> None:
+        try:
+            trio.run(self._main, clock=self.clock)
+        except BaseException as failure:  # handed to whoever makes the next step
+            self._failure = failure
+        finally:
+            self._is_open.set()
+
+    async def _main(self) -> None:
+        self._token = trio.lowlevel.current_trio_token()
+        async with trio.open_nursery() as self._nursery:
+            self._is_open.set()
+            await self._run(self._nursery)
+
+
+class SteppedNode(Node):
+    """A node that reads its inbox when told to."""
+
+    reading = ""
+    """The name whose inbox is read."""
+
+    async def _read_inbox(self, name: str) -> None:
+        self.reading = name
+        try:
+            await trio.sleep_forever()
+        finally:
+            self.reading = ""
+
+
+class Client:
+    """One connection: the product's connection and outbox, and the client at the other end."""
+
+    def __init__(self, world: World, number: int, user: str) -> None:
+        self.id = f"c{number}"
+        self.handshake = cast("Any", None)
+        self.user = user
+        self.send_queue_bytes = SEND_QUEUE_BYTES
+        self.is_reading = True
+        self.is_ended = False
+        self.closing_code: int | None = None
+        self.posted = bytearray()
+        self.read = bytearray()
+        self.slow = 0
+        self._world = world
+        self._sent_ids = 0
+        self._ours, self._theirs = socket.socketpair()
+        for one in (self._ours, self._theirs):
+            one.setblocking(False)
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SOCKET_BYTES)
+        self.outbox = Outbox(self._ours, self)
+        self.judge = Judge(self, world.servers)
+        self.connection = Connection(self, world.services)
+        self._authenticate()
+
+    def _authenticate(self) -> None:
+        """What `admission` would have done."""
+        connection, hub = self.connection, self._world.node.hub
+        connection.set_identity(Identity(self.user, PROJECT, None, 4e9, None, {}))
+        connection.user = self.user
+        connection.state = State.OPEN
+        connection.channel = user_channel(PROJECT, self.user)
+        hub.add_connection(connection.channel, connection)
+
+    # --- what the connection needs of its peer, and the outbox of its listener ------------------
+
+    def post(self, frame: bytes) -> None:
+        if not self.outbox.is_closing:
+            self.posted += frame
+            self.judge.take(frame)
+            self.outbox.post(frame)
+
+    def disconnect(self, code: int, reason: str = "") -> None:
+        self.outbox.disconnect(code, reason)
+
+    def pause(self) -> None:
+        """Clients here never have so much under way."""
+
+    def resume(self) -> None:
+        """See `pause`."""
+
+    def start_task(self, run: Callable[[], Awaitable[None]]) -> None:
+        self._world.nursery.start_soon(run)
+
+    def watch_closing(self, outbox: Closing, *, is_slow: bool = False) -> None:
+        """The machine ends what closes."""
+
+    def count_slow_consumer(self) -> None:
+        self.slow += 1
+
+    # --- what the client does -------------------------------------------------------------------
+
+    def send(self, kind: str, **fields: Any) -> None:
+        self._sent_ids += 1
+        frame = {"type": kind, "id": self._sent_ids, **fields}
+        self.judge.note_sent(frame)
+        self.connection.handle_text(json.dumps(frame))
+
+    def take_bytes(self, count: int) -> None:
+        """Read from the socket, at most so much."""
+        with contextlib.suppress(BlockingIOError):
+            self.read += self._theirs.recv(count)
+
+    def unread(self) -> int:
+        """Bytes that lie in the socket."""
+        (count,) = struct.unpack("i", fcntl.ioctl(self._theirs, termios.FIONREAD, b"\0" * 4))
+        return int(count)
+
+    def close_sockets(self) -> None:
+        self._ours.close()
+        self._theirs.close()
+
+    def end(self, code: int) -> None:
+        """The connection is gone."""
+        if not self.is_ended:
+            while self.unread():
+                self.take_bytes(1 << 20)
+            self.is_ended = True
+            self.outbox.end(code)
+            self._theirs.close()
+            self.connection.handle_closed(code)
+
+
+class World:
+    """Servers, node and clients; every method is for `Loop.step`."""
+
+    def __init__(self) -> None:
+        self.servers = Servers()
+        self.redis = Line("redis")
+        self.postgres = Line("postgres")
+        self.clients: list[Client] = []
+        self.judges: list[Judge] = []
+        """Of all clients there ever were."""
+        self.loop = Loop(self._run)
+
+    async def _run(self, nursery: trio.Nursery) -> None:
+        self.nursery = nursery
+        store = model_store(self.servers, self.redis)
+        access = ModelAccess(self.servers, self.postgres)
+        seeder = cast("Any", ModelSeeder(self.servers, self.redis))
+        counts = Counts(METRICS)
+        self.node = SteppedNode(
+            SETTINGS, store=store, db=cast("Any", None), access=access, seeder=seeder,
+            counts=counts, metrics=METRICS,
+        )  # fmt: skip
+        self._leave_out()
+        nobody = cast("Any", None)
+        self.services = Services(
+            settings=SETTINGS, node=self.node, store=store, db=nobody, verifier=nobody,
+            access=access, seeder=seeder, publisher=nobody, changer=nobody, marker=nobody,
+            metrics=METRICS, counts=counts, times=TimeTexts(), start=nursery.start_soon,
+        )  # fmt: skip
+        with (
+            replaced(subscribing, "begin_count", lambda _: no_count),
+            replaced(
+                repairs, "standing_among",
+                lambda _: standing_among_of(self.servers, self.postgres),
+            ),
+            replaced(admission, "admit_user", lambda _: no_admission),
+        ):  # fmt: skip
+            await self.node.run()
+
+    def _leave_out(self) -> None:
+        """Parts of a node that are not under test: typing, quiet rooms, `last_seen_at`."""
+        node = self.node
+        node.live = cast("Any", NoLiveState(node))
+        node.hub.on_seen = node.hub._leave_channel
+        node.upkeep.before_reap = no_admission
+        node.on_lease_lost = self._end_all
+        node.repairer._floors = cast(
+            "Any", ModelFloors(self.servers, self.redis, cast("Any", node.store.rooms))
+        )
+
+    def _end_all(self) -> None:
+        for client in self.clients:
+            client.disconnect(errors.BACKEND_UNAVAILABLE)
+
+    def connect(self, user: str) -> None:
+        client = Client(self, len(self.judges) + 1, user)
+        self.clients.append(client)
+        self.judges.append(client.judge)
+
+    def settle(self) -> None:
+        """Clients that read, read; connections that close, end."""
+        for client in self.clients:
+            if client.is_reading and not client.is_ended:
+                client.take_bytes(1 << 20)
+        for client in self.clients:
+            if client.outbox.is_closing and not client.is_ended:
+                client.end(client.outbox.close_code or 1006)
+        self.clients = [client for client in self.clients if not client.is_ended]
+
+    def close(self) -> None:
+        """The end of the world, and of its loop."""
+        try:
+            self.loop.close()
+        finally:
+            for client in self.clients:
+                client.close_sockets()
+
+    def deliver(self, raw_entries: list[bytes]) -> None:
+        self.node.delivery.deliver(raw_entries)
+
+
+class NoLiveState:
+    """In place of `LiveState`: nobody types."""
+
+    def __init__(self, node: Node) -> None:
+        self.typists = self
+        self.run = trio.sleep_forever
+
+    def end(self, connection: Connection, key: str) -> None:
+        """Nobody types."""
+
+    def end_all(self, connection: Connection) -> None:
+        """Nobody types."""
+
+
+async def no_admission(*_args: Any, **_given: Any) -> None:
+    """In place of what PostgreSQL says of a user: nothing has changed."""
+    await trio.lowlevel.checkpoint()
