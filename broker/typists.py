@@ -88,9 +88,15 @@ class Typists:
         typist.next_at = now + limits.TYPING_PAUSE
         typist.is_due = False
         typist.is_told = True
-        wait_ms = await self._rules.begin_typing(
-            typist.actor, split_room_key(typist.key)[1], node=self._node, origin=typist.origin
-        )
+        try:
+            wait_ms = await self._rules.begin_typing(
+                typist.actor, split_room_key(typist.key)[1], node=self._node, origin=typist.origin
+            )
+        finally:
+            if not typist.until and typist.actor.user is not None:
+                # It has ended meanwhile, and this word may have come behind the end of it.
+                self._ended.append(((typist.key, typist.actor.user), typist.origin))
+                self._wake.set()
         typist.next_at = trio.current_time() + wait_ms / 1000
         # Another node's word has passed a moment ago, so this one did not: it will be repeated.
         typist.is_due = typist.is_due or wait_ms < limits.TYPING_PAUSE * 1000

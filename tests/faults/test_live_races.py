@@ -5,7 +5,7 @@ Two brokers run in this process on one Redis, so that their commands meet in eve
 
 import random
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -14,7 +14,7 @@ import pytest
 import trio
 
 from tests.support.deployment import start_deployment
-from tests.support.local_broker import LocalBroker, LocalClient, open_broker
+from tests.support.local_broker import LocalBroker, LocalClient, open_broker, replaced
 from tests.support.processes import Processes
 from tests.support.rooms import key_of
 from tests.support.seen import ConnectionEnded
@@ -235,3 +235,32 @@ async def test_a_node_dies_while_its_user_types(
 
 def typing_of(client: Any) -> list[str]:
     return [e.event for e in client.rooms[ROOM].events if e.event.startswith("typing.")]
+
+
+async def test_an_end_that_overtook_its_start_is_told_again(
+    brokers: tuple[LocalBroker, ...],
+) -> None:
+    """The connection is gone while its user's role is still being read for `typing.started`."""
+    broker = brokers[0]
+    begun, may_go_on = trio.Event(), trio.Event()
+
+    def late(original: Callable[..., Awaitable[int]]) -> Callable[..., Awaitable[int]]:
+        async def begin_typing(*args: Any, **given: Any) -> int:
+            begun.set()
+            await may_go_on.wait()
+            return await original(*args, **given)
+
+        return begin_typing
+
+    async with brokers[1].connect("witness") as witness:
+        await witness.subscribe(ROOM)
+        with replaced(broker.node.live.rules, "begin_typing", late):
+            async with broker.connect("alice") as alice:
+                await alice.send({"type": "typing", "room": ROOM, "active": True})
+                await begun.wait()
+            typists = broker.node.live.typists
+            await wait_until(lambda: not typists._ended, what="the end has been told")
+            may_go_on.set()
+            await witness.wait_event(ROOM, "typing.stopped")
+        told = [event for event, _user in events_of(witness, "typing.")]
+        assert told == ["typing.started", "typing.stopped"]
