@@ -142,6 +142,9 @@ class Metrics:
             "archive_oldest_seconds", "Age of the oldest event that is not archived."
         )
         self.dead_letters = counter("dead_letters", "Events that PostgreSQL refused for good.")
+        self.archive_missing_events = counter(
+            "archive_missing_events", "Events that were archived once and are missing by now."
+        )
         self.expired_messages = counter(
             "expired_messages", "Messages removed because of their room's retention_days."
         )

@@ -107,6 +107,21 @@ def migrate() -> None:
 
 
 @cli.command()
+@click.option(
+    "--skip",
+    type=click.IntRange(0, 10**12),
+    default=1_000_000,
+    show_default=True,
+    help="How many message numbers each room leaves out; 0 if Redis was kept.",
+)
+def restored(skip: int) -> None:
+    """Run once after PostgreSQL was restored to an earlier time, before everything else."""
+    from parley.restoring import run_restored
+
+    click.echo(run_restored(skip))
+
+
+@cli.command()
 @click.option("--user", required=True, metavar="ID", help="Whom the token is for.")
 @click.option(
     "--ttl", callback=_parse_seconds, default="24h", show_default=True, help="How long it lasts."

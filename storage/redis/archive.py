@@ -69,6 +69,22 @@ class ArchiveStore:
             for entry_id, fields in cast("list[Any]", reply)
         ]
 
+    async def append_again(self, partition: int, raws: Sequence[bytes]) -> None:
+        """Put events that were archived, or should have been, behind all that wait.
+
+        What PostgreSQL has of them changes nothing there. May be repeated.
+        """
+        for first in range(0, len(raws), FIND_CHUNK):
+            replies = await self._client.pipeline(
+                [
+                    ("XADD", self._keys.archive(partition), "*", "e", raw)
+                    for raw in raws[first : first + FIND_CHUNK]
+                ]
+            )
+            for reply in replies:
+                if isinstance(reply, Exception):
+                    raise reply
+
     async def find_message(self, message_id: str) -> str | None:
         """R of the room of a message that is not archived yet, None if none waits.
 

@@ -15,6 +15,7 @@ from typing import Final, cast
 import structlog
 from uuid_utils import uuid7
 
+from storage.redis.client import RedisClient
 from storage.redis.keys import LEASES_KEY, Keys
 from storage.redis.script_loader import ScriptCaller, ScriptSet, pack_evalsha, run_script
 
@@ -58,6 +59,13 @@ class Lives:
             if began == _TOOK_OVER:
                 self._log.info("partition keeps its life", partition=partition)
             self.learn(partition, life_id.decode(), began=began == _BEGAN)
+
+    async def begin_again(self, client: RedisClient) -> None:
+        """Begin a new life of every partition; every process finds out within a second."""
+        for partition in range(self._keys.partitions):
+            # A life that belongs to no server holds for nobody.
+            await client.execute("HDEL", self._keys.life(partition), "replid")
+        await self.verify(client, range(self._keys.partitions))
 
     async def check(self, caller: ScriptCaller) -> None:
         """Learn which partitions have another life by now; cheap while none has."""

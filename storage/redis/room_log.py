@@ -91,6 +91,15 @@ class RoomLog:
         )
         return [parse_entry(fields[1]) for _id, fields in cast("list[Any]", reply)]
 
+    async def log_fields(self, key: str) -> list[bytes]:
+        """The whole log as it is stored."""
+        keys = self.keys.room(key)
+        found = chunk = await self._log_chunk(keys, 0)
+        while len(chunk) == UNARCHIVED_CHUNK:
+            chunk = await self._log_chunk(keys, parse_entry(chunk[-1]).offset + 1)
+            found = found + chunk
+        return found
+
     async def newest(self, keys: Sequence[str]) -> list[RoomEnd | None]:
         """The ends of the logs of some rooms: their newest events that PostgreSQL may not have.
 

@@ -217,6 +217,10 @@ class RoomStore(ChannelStore):
         """Learn of new lives on the present connection."""
         await self.lives.check(self._client)
 
+    async def begin_lives(self) -> None:
+        """Begin a new life of every partition: rooms are cold, whoever is subscribed reloads."""
+        await self.lives.begin_again(self._client)
+
     async def refence(self, partition: int) -> None:
         """Verify the partition's life on the present connection and learn it."""
         await self.lives.verify(self._client, [partition])

@@ -189,6 +189,7 @@ class Archiver:
                 reason=letter.reason,
             )
         for room, expected, found in result.gaps:
+            metrics.archive_missing_events.inc(found - expected)
             self._log.error(
                 "events never reached the archive stream",
                 partition=partition,
