@@ -1,6 +1,6 @@
 -- What broker, api and archiver may do in the database: rows of the tables that they write, and
 -- nothing else. They own nothing, create nothing, and can neither make API keys nor change the
--- audit trail. The owner of the database keeps `parley migrate` and `parley apikey`.
+-- audit trail. The owner of the database keeps `parley migrate`, `parley apikey`, `parley restored`.
 --
 -- Run it as the owner of the database after every `parley migrate`; it may be repeated:
 --

@@ -227,7 +227,7 @@ async def _check_letters(servers: _Servers) -> str:
     if row["letters"]:
         raise CheckWarning(
             f"{row['letters']} events could not be archived, the newest at "
-            f"{row['newest']:%Y-%m-%d %H:%M:%S}; see the runbook, ParleyDeadLetters"
+            f"{row['newest']:%Y-%m-%d %H:%M:%S}; see: parley deadletters list"
         )
     return "no event was put aside"
 

@@ -18,6 +18,7 @@ import click
 
 from config.durations import parse_duration
 from config.errors import ConfigError
+from parley.database_commands import apikey, deadletters
 from storage.errors import StorageRefused, StorageUnavailable
 
 _UserError = ConfigError | StorageUnavailable | StorageRefused | click.ClickException
@@ -51,6 +52,10 @@ def _print_version(ctx: click.Context, _param: click.Parameter, is_asked: bool) 
 )
 def cli() -> None:
     """Parley, a realtime chat broker. Variables are read from the environment and .env."""
+
+
+cli.add_command(apikey)
+cli.add_command(deadletters)
 
 
 @cli.command()
@@ -148,39 +153,6 @@ def token(user: str, ttl: float, project: str, name: str | None, rooms: Sequence
     except ValueError as error:
         raise click.UsageError(str(error)) from None
     click.echo(text)
-
-
-@cli.group()
-def apikey() -> None:
-    """Create, list and revoke the API keys of projects."""
-
-
-@apikey.command("create")
-@click.option("--project", required=True, metavar="NAME", help="Made if there is none yet.")
-def apikey_create(project: str) -> None:
-    """Print a new key. It is shown once and stored hashed."""
-    from parley.administration import create_key
-
-    click.echo(create_key(project))
-
-
-@apikey.command("list")
-@click.option("--project", metavar="NAME", help="Only this project's keys.")
-def apikey_list(project: str | None) -> None:
-    """List the keys: project, first characters, when created, used and revoked."""
-    from parley.administration import list_keys
-
-    for line in list_keys(project):
-        click.echo(line)
-
-
-@apikey.command("revoke")
-@click.argument("key", metavar="ID_OR_PREFIX")
-def apikey_revoke(key: str) -> None:
-    """Revoke a key by its id or its first characters, as `list` shows them."""
-    from parley.administration import revoke_key
-
-    click.echo(revoke_key(key))
 
 
 @cli.command()

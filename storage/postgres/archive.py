@@ -134,12 +134,33 @@ async def write_batch(connection: asyncpg.Connection, events: Sequence[Incoming]
     accepted = _accept(events, rooms, result, marks)
     plan = plan_batch(accepted)
     result.dead.extend(plan.dead)
-    new = await _write(connection, plan, result, marks)
+    new = await write_plan(connection, plan, result.dead, marks)
     await keep_audit(connection, audit_rows(accepted))
     await keep_counts(connection, new, await _move_rooms(connection, rooms, plan))
     await _keep_dead(connection, result.dead)
     result.rooms = [(key, room.archived_offset) for key, room in rooms.items()]
     return result
+
+
+async def write_plan(
+    connection: asyncpg.Connection,
+    plan: Plan,
+    dead: list[DeadLetter],
+    marks: BatchMarks | None = None,
+) -> list[MessageRow]:
+    """Write what the plan says, with the rooms locked; the messages that are new.
+
+    What PostgreSQL refuses is added to `dead`.
+    """
+    new = await insert_messages(connection, plan.messages, dead)
+    await count_replies(connection, new)
+    if marks is not None:
+        marks.add_senders(new)
+        await marks.write(connection)
+    await apply_changes(connection, list(plan.late_changes.values()), dead)
+    await apply_reactions(connection, list(plan.reactions.values()), dead)
+    await apply_changes(connection, list(plan.changes.values()), dead)
+    return new
 
 
 async def _lock_rooms(
@@ -207,20 +228,6 @@ def _reason_against(entry: Entry, room: _Room | None) -> str | None:
     if entry.epoch != room.epoch and entry.offset > room.base_offset:
         return "late_epoch"
     return None
-
-
-async def _write(
-    connection: asyncpg.Connection, plan: Plan, result: BatchResult, marks: BatchMarks
-) -> list[MessageRow]:
-    """Write what the plan says; the messages that are new."""
-    new = await insert_messages(connection, plan.messages, result.dead)
-    await count_replies(connection, new)
-    marks.add_senders(new)
-    await marks.write(connection)
-    await apply_changes(connection, list(plan.late_changes.values()), result.dead)
-    await apply_reactions(connection, list(plan.reactions.values()), result.dead)
-    await apply_changes(connection, list(plan.changes.values()), result.dead)
-    return new
 
 
 async def _move_rooms(

@@ -1,9 +1,9 @@
-"""`parley migrate` and `parley apikey` against a real PostgreSQL."""
+"""`parley migrate`, `parley apikey` and `parley deadletters` against a real PostgreSQL."""
 
 import pytest
 
 from tests.parley.conftest import Run
-from tests.support.servers import PostgresServer, fetch
+from tests.support.servers import PostgresServer, fetch, run_sql
 
 
 @pytest.fixture
@@ -57,3 +57,39 @@ def test_revoking_an_unknown_key_is_one_line(run: Run, database_url: str) -> Non
     found = run("apikey", "revoke", "nonsense", DATABASE_URL=database_url)
     assert found.status == 1
     assert found.error_line == "parley: no key has the id or prefix 'nonsense'"
+
+
+def test_dead_letters_are_listed_without_what_people_wrote_and_put_back(
+    run: Run, database_url: str
+) -> None:
+    entry = b'e 1 1 1763000000000 message.created default/r alice 0\n{"id":"%s","content":"psst"}'
+    raw = entry % b"0198c5b6-7a0e-7000-8000-000000000000"
+    insert = (
+        "INSERT INTO dead_letters (room, epoch, event_offset, seq, event, reason, entry) "
+        "VALUES ('default/r', 'e', 1, 1, 'message.created', 'DataError: invalid: ''psst''', $1)"
+    )
+    run_sql(database_url, lambda connection: connection.execute(insert, raw))
+    listed = run("deadletters", "list", DATABASE_URL=database_url)
+    assert "psst" not in listed.out
+    heading, line = listed.out.splitlines()
+    number, *fields = line.split()
+    assert heading.split()[0] == "ID"
+    assert fields[:4] == ["default/r", "1", "1", "message.created"]
+    assert fields[-1] == "DataError"
+    with_bodies = run("deadletters", "list", "--bodies", DATABASE_URL=database_url).out
+    assert with_bodies.count("psst") == 2
+    elsewhere = run("deadletters", "list", "--room", "default/q", DATABASE_URL=database_url)
+    assert len(elsewhere.out.splitlines()) == 1
+
+    stays = run("deadletters", "putback", number, DATABASE_URL=database_url)
+    assert (stays.status, stays.out) == (1, f"{number}: stays, there is no such room\n")
+    room = "INSERT INTO rooms (project, id, epoch, seq) VALUES ('default', 'r', 'e', 1)"
+    run_sql(database_url, lambda connection: connection.execute(room))
+    done = run("deadletters", "putback", "--all", DATABASE_URL=database_url)
+    assert (done.status, done.out) == (0, f"{number}: put back\n")
+    assert [row["content"] for row in fetch(database_url, "SELECT content FROM messages")] == [
+        "psst"
+    ]
+    again = run("deadletters", "putback", number, DATABASE_URL=database_url)
+    assert (again.status, again.out) == (0, f"{number}: there is no such letter\n")
+    assert run("deadletters", "putback", DATABASE_URL=database_url).status == 2
