@@ -23,6 +23,7 @@ from api.history_pages import GZIP_TAG
 from api.rates import RateState
 from api.services import Services
 from config.api_limits import API_GZIP_BYTES_MAX, API_GZIP_BYTES_MIN
+from config.spans import Spans
 
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._:\-]{1,128}").fullmatch
 _GZIP_LEVEL: Final = 1
@@ -77,7 +78,24 @@ class Exchange:
         self._metrics.requests.labels(request.method, route, str(response.status_code)).inc()
         seconds = time.perf_counter() - g.started_at
         self._metrics.request_seconds.labels(request.method, route).observe(seconds)
+        if self._metrics.spans is not None:
+            self._record_span(self._metrics.spans, route, seconds, response.status_code)
         return response
+
+    def _record_span(self, spans: Spans, route: str, seconds: float, status: int) -> None:
+        spans.record(
+            f"{request.method} {route}",
+            seconds,
+            {
+                "http.request.method": request.method,
+                "http.route": route,
+                "http.response.status_code": status,
+                "parley.request_id": g.request_id,
+            },
+            kind="server",
+            failed=status >= 500,
+            traceparent=request.headers.get("traceparent"),
+        )
 
     def _options(self) -> Response:
         """Which methods the path takes, also as the answer to a preflight."""

@@ -10,6 +10,7 @@ until they do, the process waits and says so.
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
@@ -48,6 +49,7 @@ from config.api_limits import (
 from config.descriptors import allow_connections
 from config.metrics import Metrics, serve_metrics
 from config.settings import Settings
+from config.spans import open_spans
 from config.stopping import CLOSING_SHARE, Stopping
 from config.wire_limits import LISTEN_BACKLOG
 from storage.errors import StorageUnavailable
@@ -68,7 +70,10 @@ async def serve_api(settings: Settings, *, ready: Callable[[str], None]) -> None
     stopping = Stopping()
     async with trio.open_nursery() as signals:
         await signals.start(stopping.watch, signals.cancel_scope)
-        async with open_services(settings) as services:
+        async with (
+            open_services(settings) as services,
+            open_spans("api", os.environ) as services.metrics.spans,
+        ):
             await _wait_deployment(services)
             await _serve(services, stopping, ready)
         signals.cancel_scope.cancel()

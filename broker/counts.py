@@ -54,6 +54,9 @@ class Counts:
         self._metrics.publish_seconds.observe(now - heard_at)
         self._begin.observe(started_at - heard_at)
         self._script.observe(now - started_at)
+        if self._metrics.spans is not None:
+            stages = {"parley.begin_s": started_at - heard_at, "parley.script_s": now - started_at}
+            self._metrics.spans.record("publish", now - heard_at, stages, kind="server")
 
     def start_batch(self) -> float:
         """When an inbox was read, if the reading is one that is timed; else 0."""

@@ -8,6 +8,7 @@ Redis that does not belong to it.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Awaitable, Callable
 from functools import partial
 
@@ -31,6 +32,7 @@ from config import limits
 from config.descriptors import allow_connections
 from config.metrics import Metrics, serve_metrics
 from config.settings import Settings
+from config.spans import open_spans
 from config.stopping import Stopping
 from storage.errors import StorageUnavailable
 from storage.postgres.deployment import ensure_deployment
@@ -51,9 +53,10 @@ async def serve_broker(settings: Settings, *, ready: Callable[[str], None]) -> N
         async with (
             open_store(settings, name="parley-broker") as store,
             open_database(settings.database_url, name="parley-broker") as db,
+            open_spans("broker", os.environ) as spans,
         ):
             await _wait_deployment(settings, store, db)
-            await _serve(settings, store, db, stopping, ready)
+            await _serve(settings, store, db, Metrics(spans), stopping, ready)
         signals.cancel_scope.cancel()
 
 
@@ -61,10 +64,10 @@ async def _serve(
     settings: Settings,
     store: RedisStore,
     db: Database,
+    metrics: Metrics,
     stopping: Stopping,
     ready: Callable[[str], None],
 ) -> None:
-    metrics = Metrics()
     access = AccessReader(db)
     seeder = Seeder(db, store.rooms)
     counts = Counts(metrics, clock := RedisClock())

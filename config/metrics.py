@@ -19,6 +19,7 @@ from prometheus_client.process_collector import ProcessCollector
 
 from config import limits
 from config.errors import ConfigError
+from config.spans import Spans
 
 # Seconds. A publish takes half a millisecond; whoever waits for ten seconds has gone.
 _LATENCY_BUCKETS: Final = (
@@ -42,7 +43,9 @@ _CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 class Metrics:
     """The counters, gauges and histograms of one process, in a registry of their own."""
 
-    def __init__(self) -> None:
+    def __init__(self, spans: Spans | None = None) -> None:
+        """`spans`: where what is measured is told as traces too; None: nowhere."""
+        self.spans = spans
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
         GCCollector(registry=self.registry)

@@ -177,6 +177,9 @@ class Archiver:
         metrics.archived_events.inc(result.accepted)
         metrics.archive_batch_events.observe(count)
         metrics.archive_batch_seconds.observe(seconds)
+        if metrics.spans is not None:
+            told = {"parley.partition": partition, "parley.events": count}
+            metrics.spans.record("archive flush", seconds, told, kind="consumer")
         for letter in result.dead:
             metrics.dead_letters.inc()
             entry = letter.incoming.entry

@@ -9,6 +9,7 @@ waited for.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar
 
@@ -25,6 +26,7 @@ from broker.domain.seeding import Seeder
 from broker.domain.user_changes import UserChanges
 from config.metrics import Metrics, serve_metrics
 from config.settings import Settings
+from config.spans import open_spans
 from config.stopping import CLOSING_SHARE, Stopping
 from storage.errors import StorageUnavailable
 from storage.postgres.deployment import ensure_deployment
@@ -66,6 +68,7 @@ async def serve_archiver(settings: Settings, *, ready: Callable[[str], None]) ->
                 statement_timeout=STATEMENT_TIMEOUT,
                 name="parley-archiver",
             ) as database,
+            open_spans("archiver", os.environ) as metrics.spans,
             trio.open_nursery() as nursery,
         ):
             notices = MessageNotices(Notifier(database, store.rooms), metrics)
@@ -92,14 +95,8 @@ async def serve_archiver(settings: Settings, *, ready: Callable[[str], None]) ->
             announcer = Announcer(database, store.rooms, seeder)
             nursery.start_soon(announce_late, announcer, metrics)
             changer = Changer(database, store.rooms, AccessReader(database), seeder)
-            nursery.start_soon(
-                finish_removals,
-                UserChanges(
-                    database,
-                    announcer,
-                    MessageRemover(database, store.rooms, store.archive, changer),
-                ),
-            )
+            remover = MessageRemover(database, store.rooms, store.archive, changer)
+            nursery.start_soon(finish_removals, UserChanges(database, announcer, remover))
             nursery.start_soon(Retention(database, store.rooms, metrics).run)
             nursery.start_soon(Backlog(database, store.archive, clock, metrics).watch)
             nursery.start_soon(FloorReporter(store.rooms, metrics).run)
