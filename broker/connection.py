@@ -71,18 +71,18 @@ class Connection:
 
     def __init__(self, peer: Peer, services: Services) -> None:
         now = trio.current_time()
-        settings = services.settings
+        add = services.fairness.add
         self._peer = peer
         self._services = services
-        self.allowance = Allowance(settings.rate_messages_per_second, now)
+        self.allowance = Allowance(services.settings.rate_messages_per_second, now)
         self.queue = RoomQueue(peer, self._begin)
-        self._workload = Workload(services.start, self.queue.count_waiting)
+        self._workload = Workload(lambda work: add(self, work), self.queue.count_waiting)
         self._not_objects = 0
         self._waiting: deque[Command] | None = None
         self._is_admitting = False
         self.is_beginning = False
         self.has_finished_at_once = False
-        self._due_at = now + settings.auth_timeout
+        self._due_at = now + services.settings.auth_timeout
         self.state = State.AWAITING_AUTH
         self.actor = admission.NOBODY_YET
         self.identity: Identity | None = None

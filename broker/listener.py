@@ -99,6 +99,7 @@ class Listener:
             close_timeout=options.close_timeout,
             slow_close_timeout=options.slow_close_timeout,
         )
+        self._line = trio.Lock()
         self._life = WireLife(
             application=application,
             head_timeout=options.head_timeout,
@@ -184,6 +185,11 @@ class Listener:
     def count_slow_consumer(self) -> None:
         """See `OutboxContext`."""
         self._metrics.slow_consumers.inc()
+
+    async def wait_in_line(self) -> None:
+        """See `WireContext`: one of them for each round of the event loop, in order."""
+        async with self._line:
+            await trio.lowlevel.checkpoint()
 
     # --- accepting ----------------------------------------------------------------------------
 

@@ -23,6 +23,7 @@ from broker.domain.identity import TokenVerifier
 from broker.domain.marking import Marker
 from broker.domain.publishing import Publisher
 from broker.domain.seeding import Seeder
+from broker.fairness import Fairness
 from broker.listener import Listener, ListenerOptions
 from broker.node import Node
 from broker.protocol import errors
@@ -94,6 +95,7 @@ async def _serve(
             counts=counts,
             times=TimeTexts(),
             start=start,
+            fairness=Fairness(start),
         )
         application = BrokerApplication(services)
         node.on_lease_lost = partial(application.disconnect_all, errors.BACKEND_UNAVAILABLE)
@@ -105,13 +107,9 @@ async def _serve(
         if services.verifier.published is not None:
             background.start_soon(services.verifier.published.run)
         background.start_soon(services.marker.run)
-        listener = Listener(
-            application=application,
-            options=ListenerOptions.from_settings(
-                settings, connections_max=allow_connections(limits.CONNECTIONS_MAX)
-            ),
-            metrics=metrics,
-        )
+        most = allow_connections(limits.CONNECTIONS_MAX)
+        options = ListenerOptions.from_settings(settings, connections_max=most)
+        listener = Listener(application=application, options=options, metrics=metrics)
         stopping.is_serving = True
         await background.start(listener.run)
         ready(f"ws://{settings.host}:{listener.port}/v1/connect")

@@ -14,6 +14,7 @@ from broker.domain.identity import TokenVerifier
 from broker.domain.marking import Marker
 from broker.domain.publishing import Publisher
 from broker.domain.seeding import Seeder
+from broker.fairness import Fairness
 from broker.node import Node
 from broker.protocol.events import TimeTexts
 from broker.turnstile import Turnstile
@@ -43,6 +44,8 @@ class Services:
     times: TimeTexts
     start: Callable[[Callable[[], Awaitable[None]]], None]
     """Run something in a task of the broker's, behind a barrier for bugs."""
+    fairness: Fairness
+    """Commands of users run in tasks by turns."""
     looks: trio.CapacityLimiter = field(
         default_factory=lambda: trio.CapacityLimiter(limits.LOOKS_AT_ONCE)
     )

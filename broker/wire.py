@@ -33,7 +33,6 @@ from config import wire_limits
 __all__ = ["Application", "Peer", "Receiver", "Wire"]
 
 _PING: Final = encode_ping_frame()
-_ID_BYTES: Final = 8
 
 _logger: Final = structlog.get_logger(__name__)
 
@@ -45,6 +44,7 @@ class Wire(Outbox, trio.abc.Stream):
         "_fault_code",
         "_head",
         "_is_deaf",
+        "_is_hasty",
         "_receiver",
         "_resumed",
         "_shared",
@@ -67,10 +67,10 @@ class Wire(Outbox, trio.abc.Stream):
         self._resumed: trio.Event | None = None
         self._steps: list[Step] | None = None
         self._head = b""
-        self._is_deaf = False
+        self._is_deaf = self._is_hasty = False
         self._fault_code: Callable[[], int | None] | None = None
         self._upward_since = context.keepalive.now
-        self.id = secrets.token_hex(_ID_BYTES)
+        self.id = secrets.token_hex(8)
         self.handshake = Handshake("", "")
         self.heard_at = context.keepalive.now
         self.due_tick = 0
@@ -170,15 +170,16 @@ class Wire(Outbox, trio.abc.Stream):
             if self.is_ended:
                 raise trio.ClosedResourceError
             if self._steps is None:
+                if self._is_hasty:
+                    await self._shared.wait_in_line()
                 await trio.lowlevel.wait_readable(self._socket)
-                if self.is_paused:
-                    continue
-                data = self._read()
+                data = None if self.is_paused else self._read()
                 if data is None:
                     continue
                 if not data:
                     return self._walker.end()
                 self.heard_at = self._shared.keepalive.now
+                self._is_hasty = len(data) == wire_limits.RECEIVE_BYTES
                 self._steps = self._walker.walk(data)
             else:
                 await trio.lowlevel.checkpoint()

@@ -44,3 +44,7 @@ class WireContext(OutboxContext, Protocol):
     def max_frame_bytes(self) -> int:
         """The largest message that a client may send."""
         ...
+
+    async def wait_in_line(self) -> None:
+        """Until those who sent as much before have had their turn; for who sends much at once."""
+        ...

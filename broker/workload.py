@@ -1,8 +1,8 @@
 """The tasks of one connection: only so many at the same time, the rest wait in order.
 
-The rules: synchronous. Whatever one client asks for at once, it holds no more than
-COMMANDS_AT_ONCE places in the queues of the storages, so that everybody else's commands find
-theirs. What waits counts as waiting: too much of it, and the peer is not read any more.
+The rules: synchronous. Whatever one client asks for at once, no more than COMMANDS_AT_ONCE of it
+are begun or wait for their user's turn (see `fairness`). What waits here counts as waiting: too
+much of it, and the peer is not read any more.
 """
 
 from __future__ import annotations

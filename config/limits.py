@@ -220,9 +220,10 @@ RATE_READING_COST: Final = 5
 RATE_READING_BURST: Final = 1.1
 # So many bytes of pages and resumes count as one such frame more: the largest resume as eleven.
 RATE_READING_BYTES: Final = 64 * 1024
-# Commands of one connection that are in tasks at the same time; the rest of them wait their turn.
-# Enough to hide the round trips; more would only fill the pools before everybody else's commands.
+# Commands in tasks at the same time, of one user (over all connections) and of a node; others take
+# turns. Enough to hide round trips and fill the pool (10); more would only stand before others.
 COMMANDS_AT_ONCE: Final = 16
+NODE_COMMANDS_AT_ONCE: Final = 64
 # So many refused frames in so many seconds end a connection with 4529.
 RATE_REFUSED_MAX: Final = 1000
 RATE_REFUSED_SECONDS: Final = 10.0

@@ -20,8 +20,11 @@ ACCEPT_PAUSE: Final = 0.2
 # (a token in the query, cookies of a big site).
 HEAD_TIMEOUT: Final = 10.0
 HEAD_BYTES_MAX: Final = 16 * 1024
-# Most bytes taken from a client at a time: about 150 small frames, a turn of two milliseconds.
-RECEIVE_BYTES: Final = 16 * 1024
+# Most bytes taken from a client at a time: 80 small frames, a turn of one or two milliseconds. Who
+# had as much ready waits in line with all who had before it is read again, one in a round of the
+# event loop: whatever many connections send as fast as they can, everybody else's frames, answers
+# and events have their turns in between. More than people type at once.
+RECEIVE_BYTES: Final = 4 * 1024
 # Frames that go up to trio-websocket in one turn; each costs it tens of microseconds.
 FRAMES_UP_PER_TURN: Final = 32
 # More control frames than this in so many seconds end a connection with 4529: a client pings once

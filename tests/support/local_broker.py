@@ -23,6 +23,7 @@ from broker.domain.changing import Changer
 from broker.domain.identity import TokenVerifier
 from broker.domain.marking import Marker
 from broker.domain.publishing import Publisher
+from broker.fairness import Fairness
 from broker.handshake import Handshake
 from broker.node import Node
 from broker.protocol.events import TimeTexts
@@ -209,6 +210,7 @@ async def open_broker(
                 counts=counts,
                 times=TimeTexts(),
                 start=start,
+                fairness=Fairness(start),
             )
             await nursery.start(node.run)
             nursery.start_soon(services.marker.run)
