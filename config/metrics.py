@@ -60,6 +60,7 @@ class Metrics:
         build = self._gauge("build_info", "1; which version runs.", "version", "python")
         build.labels(_product_version(), platform.python_version()).set(1)
         self.draining = self._gauge("draining", "1 from SIGTERM until the process has ended.")
+        self.tasks = self._gauge("tasks", "Tasks of the event loop.")
         self.event_loop_lag = self._histogram(
             "event_loop_lag_seconds", "How late a task runs that was due.", _LAG_BUCKETS
         )

@@ -35,6 +35,7 @@ async def watch_process(
         while True:
             _tell_redis(metrics, redis)
             _tell_postgres(metrics, database)
+            metrics.tasks.set(trio.lowlevel.current_statistics().tasks_living)
             await trio.sleep(TELL_INTERVAL)
 
 

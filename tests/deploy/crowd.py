@@ -193,6 +193,7 @@ class Member:
         self.is_online = False
         self.unanswered: list[str] = []
         self.connections = 0
+        self.url = crowd.url
         self.follows_drain = True
         """Whether it leaves when told to, or stays until it is closed."""
         self._token = make_token(user, ttl=86_400)
@@ -244,7 +245,7 @@ class Member:
         self._outgoing.clear()
 
     async def _serve(self) -> None:
-        url = self.crowd.url()
+        url = self.url()
         target = urlsplit(url)
         with trio.fail_after(OPEN_DEADLINE) as opening:
             stream = await trio.open_tcp_stream(target.hostname or "", target.port or 80)
@@ -261,6 +262,10 @@ class Member:
                     if not data:
                         raise ConnectionOver("ended")
                     buffer += data
+
+    def leave(self) -> None:
+        """Close the connection without a word, as a phone in a tunnel does, and come back."""
+        self._leaving.cancel()
 
     async def publish(self) -> None:
         """Say something; what has no answer is repeated at the next connection."""

@@ -23,10 +23,13 @@ import trio
 from storage.postgres.pool import open_database
 from tests.deploy.balancers import Balancer, HAProxy, Nginx
 from tests.deploy.crowd import Crowd, open_crowd, percentile
+from tests.deploy.shares import measure_shares, pids_of
 from tests.deploy.site import Site, open_site, wait_settled
+from tests.support.deployment import Deployment
 from tests.support.servers import PostgresServer, RedisServer
 from tests.support.waiting import pass_time, wait_until
 
+STEADY = 5.0
 KINDS: dict[str, type[Balancer]] = {"haproxy": HAProxy, "nginx": Nginx}
 
 
@@ -34,13 +37,15 @@ KINDS: dict[str, type[Balancer]] = {"haproxy": HAProxy, "nginx": Nginx}
 class Load:
     """How many clients, in rooms of how many, and how many messages a second they publish.
 
-    `deaf`: one of so many clients does not know `drain`; 0: all do.
+    `deaf`: one of so many clients does not know `drain`; 0: all do. `arrivals`: how many of them
+    come in a second at the beginning.
     """
 
     clients: int
     room_size: int
     rate: float
     deaf: int = 0
+    arrivals: float = 2000.0
 
 
 async def gather(site: Site, crowd: Crowd, load: Load) -> None:
@@ -55,7 +60,7 @@ async def gather(site: Site, crowd: Crowd, load: Load) -> None:
         member = crowd.add(user, f"room{number % rooms}")
         member.follows_drain = not (load.deaf and number % load.deaf == 0)
         if number % 100 == 99:
-            await pass_time(0.05)
+            await pass_time(100 / load.arrivals)
     await wait_settled(crowd.is_settled, crowd.unsettled, 60 + load.clients / 50)
     crowd.pauses.clear()
     crowd.gone.clear()
@@ -96,10 +101,10 @@ async def roll(site: Site, crowd: Crowd, rate: float, *, steady: float = 2.0) ->
     return took
 
 
-async def check_stored(site: Site, crowd: Crowd) -> list[str]:
+async def check_stored(system: Deployment, crowd: Crowd) -> list[str]:
     """A sentence for every answer that is not in PostgreSQL, once, as it was answered."""
-    await site.system.wait_archived(deadline=120)
-    async with open_database(site.system.database_url, pool_size=1) as db:
+    await system.wait_archived(deadline=120)
+    async with open_database(system.database_url, pool_size=1) as db:
         rows = await db.fetch(
             "SELECT r.id AS room, m.id::text AS id, m.event_offset, m.client_id "
             "FROM messages m JOIN rooms r ON r.pk = m.room_pk"
@@ -168,9 +173,18 @@ async def run(load: Load, balancer: str, drain_seconds: int) -> int:
         ):
             await gather(site, crowd, load)
             click.echo(f"{load.clients} clients are there; load {psutil.getloadavg()[0]:.1f}")
-            took = await roll(site, crowd, load.rate, steady=5.0)
-            faults = crowd.judge() + await check_stored(site, crowd)
+            shares: dict[str, float] = {}
+
+            async def watch() -> None:
+                shares.update(await measure_shares(pids_of(site, postgres), STEADY - 1.0))
+
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(watch)
+                took = await roll(site, crowd, load.rate, steady=STEADY)
+            faults = crowd.judge() + await check_stored(site.system, crowd)
             click.echo(report(site, crowd, took))
+            used = ", ".join(f"{name} {cores:.2f}" for name, cores in shares.items())
+            click.echo(f"{'cores used before the first drain':<32} {used}")
     finally:
         redis.stop()
         postgres.stop()
@@ -191,7 +205,7 @@ async def run(load: Load, balancer: str, drain_seconds: int) -> int:
 def main(
     clients: int, rate: float, room_size: int, deaf: int, balancer: str, drain_seconds: int
 ) -> None:
-    load = Load(clients, room_size, rate, deaf)
+    load = Load(clients, room_size, rate, deaf, arrivals=250.0)
     sys.exit(trio.run(partial(run, load, balancer, drain_seconds)))
 
 

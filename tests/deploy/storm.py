@@ -36,6 +36,8 @@ from tests.support.servers import PostgresServer, RedisServer
 from tests.support.waiting import pass_time
 
 SETTLE_DEADLINE = 300.0
+ARRIVALS = 250.0
+"""Clients that come in a second before the storm: less than one node takes."""
 
 
 @dataclass
@@ -174,7 +176,7 @@ async def run(load: Load, quiet: float) -> int:
 @click.option("--room-size", default=10, show_default=True)
 @click.option("--quiet", default=5.0, show_default=True, help="Seconds of calm before the kill.")
 def main(clients: int, room_size: int, quiet: float) -> None:
-    sys.exit(trio.run(run, Load(clients, room_size, rate=0), quiet))
+    sys.exit(trio.run(run, Load(clients, room_size, rate=0, arrivals=ARRIVALS), quiet))
 
 
 if __name__ == "__main__":

@@ -40,7 +40,7 @@ async def test_three_brokers_under_load(site: OpenSite, kind: type[Balancer], lo
         await gather(here, crowd, load)
         await roll(here, crowd, load.rate, steady=0.5)
         assert crowd.judge() == []
-        assert await check_stored(here, crowd) == []
+        assert await check_stored(here.system, crowd) == []
         assert crowd.reloads == 0
         # Everybody was on a node that stopped, the last one at the latest.
         assert len(crowd.pauses) >= load.clients
@@ -104,7 +104,7 @@ async def test_a_killed_node(site: OpenSite, kind: type[Balancer]) -> None:
             stop.set()
         await wait_settled(crowd.is_settled, crowd.unsettled, 120)
         assert crowd.judge() == []
-        assert await check_stored(here, crowd) == []
+        assert await check_stored(here.system, crowd) == []
         assert crowd.reloads == 0
 
 

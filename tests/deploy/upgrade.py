@@ -118,7 +118,7 @@ async def serve_and_upgrade(
         stop.set()
     await wait_settled(crowd.is_settled, crowd.unsettled, 120)
     await site.system.check_rooms()
-    faults = crowd.judge() + await check_stored(site, crowd) + requests.judge()
+    faults = crowd.judge() + await check_stored(site.system, crowd) + requests.judge()
     if crowd.reloads:
         faults.append(f"{crowd.reloads} had to reload")
     return faults, requests
