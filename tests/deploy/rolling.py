@@ -61,7 +61,7 @@ async def gather(site: Site, crowd: Crowd, load: Load) -> None:
         member.follows_drain = not (load.deaf and number % load.deaf == 0)
         if number % 100 == 99:
             await pass_time(100 / load.arrivals)
-    await wait_settled(crowd.is_settled, crowd.unsettled, 60 + load.clients / 50)
+    await wait_settled(crowd.is_settled, crowd.unsettled, 60 + load.clients / 20)
     crowd.pauses.clear()
     crowd.gone.clear()
     crowd.refusals.clear()

@@ -115,6 +115,16 @@ async def storm(site: Site, crowd: Crowd, places: list[str], *, quiet: float) ->
     )
 
 
+async def tell_progress(crowd: Crowd) -> None:
+    """A line each ten seconds: a run that is ended from outside has told something."""
+    while True:
+        await pass_time(10.0)
+        click.echo(
+            f"{len(crowd.online())} of {len(crowd.members)} are there, "
+            f"{len(crowd.pauses)} came back; refused or ended: {dict(crowd.refusals)}"
+        )
+
+
 def are_back(crowd: Crowd) -> bool:
     """Whether everybody has lost a connection and has another."""
     return len(crowd.pauses) >= len(crowd.members) and crowd.is_settled()
@@ -159,6 +169,7 @@ async def run(load: Load, quiet: float) -> int:
             places = [site.brokers[0].url]
             async with open_crowd(lambda: random.choice(places)) as crowd:
                 began = trio.current_time()
+                crowd.nursery.start_soon(tell_progress, crowd)
                 await gather(site, crowd, load)
                 click.echo(f"refused while they came: {dict(crowd.refusals)}")
                 click.echo(f"{load.clients} are there after {trio.current_time() - began:.0f} s")
