@@ -30,6 +30,8 @@ from tests.support.servers import PostgresServer, RedisServer
 from tests.support.waiting import pass_time, wait_until
 
 STEADY = 5.0
+READING_TIMEOUT = 60.0
+"""Seconds to read what is stored: half an hour of messages on a busy machine."""
 KINDS: dict[str, type[Balancer]] = {"haproxy": HAProxy, "nginx": Nginx}
 
 
@@ -104,7 +106,9 @@ async def roll(site: Site, crowd: Crowd, rate: float, *, steady: float = 2.0) ->
 async def check_stored(system: Deployment, crowd: Crowd) -> list[str]:
     """A sentence for every answer that is not in PostgreSQL, once, as it was answered."""
     await system.wait_archived(deadline=120)
-    async with open_database(system.database_url, pool_size=1) as db:
+    async with open_database(
+        system.database_url, pool_size=1, statement_timeout=READING_TIMEOUT
+    ) as db:
         rows = await db.fetch(
             "SELECT r.id AS room, m.id::text AS id, m.event_offset, m.client_id "
             "FROM messages m JOIN rooms r ON r.pk = m.room_pk"

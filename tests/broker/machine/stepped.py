@@ -24,6 +24,7 @@ from broker import admission, repairs, subscribing
 from broker.connection import Connection
 from broker.counts import Counts
 from broker.domain.identity import Identity
+from broker.fairness import Fairness
 from broker.keepalive import Closing
 from broker.node import Node
 from broker.outbox import Outbox
@@ -249,6 +250,7 @@ class World:
             settings=SETTINGS, node=self.node, store=store, db=nobody, verifier=nobody,
             access=access, seeder=seeder, publisher=nobody, changer=nobody, marker=nobody,
             metrics=METRICS, counts=counts, times=TimeTexts(), start=nursery.start_soon,
+            fairness=Fairness(nursery.start_soon),
         )  # fmt: skip
         with (
             replaced(subscribing, "begin_count", lambda _: no_count),

@@ -135,8 +135,9 @@ async def run(clients: int, rate: float, minutes: int, seed: int) -> int:
             # Whoever was on a node that was stopped for longer than its lease was gone indeed.
             crowd.gone.clear()
             faults = crowd.judge() + world.broken() + growths(world.series, FROM_MINUTE)
-            faults += await check_stored(world.system, crowd)
             click.echo(table(world.series, FROM_MINUTE))
+            click.echo(f"breaches before what is stored was read: {len(faults)}")
+            faults += await check_stored(world.system, crowd)
             latencies = [took for _, took in crowd.latencies]
             click.echo(
                 f"published {crowd.published}, answered {crowd.answered()}, repeated "
