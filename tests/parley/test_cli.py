@@ -12,11 +12,22 @@ from parley import cli
 from tests.parley.conftest import SECRET, Run
 
 COMMANDS = [
-    "up", "broker", "api", "archiver", "migrate", "token", "apikey", "check", "bench", "demo",
+    "up", "broker", "api", "archiver", "migrate", "restored", "token", "apikey", "deadletters",
+    "check", "bench", "demo",
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("command", ["", *COMMANDS, "apikey create", "apikey list"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        "",
+        *COMMANDS,
+        "apikey create",
+        "apikey list",
+        "deadletters list",
+        "deadletters putback",
+    ],
+)
 def test_every_command_has_help(run: Run, command: str) -> None:
     found = run(*command.split(), "--help")
     assert found.status == 0
