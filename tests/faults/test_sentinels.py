@@ -14,9 +14,7 @@ import pytest
 from tests.support.client import ChatClient, ChatError
 from tests.support.deployment import Deployment, start_deployment
 from tests.support.processes import Processes
-from tests.support.sentinels import SERVICE, WatchedRedis
-from tests.support.servers import RedisServer
-from tests.support.waiting import wait_until
+from tests.support.sentinels import WatchedRedis
 
 ROOMS = ["told", "quiet"]
 DEADLINE = 60.0
@@ -128,9 +126,8 @@ async def test_failovers_there_and_back(
         assert [answer["seq"] for answer in after] == [9, 10, 11, 7, 8, 9], "above what was lost"
 
         watched.start_server(first)
-        await watched.wait_linked(first)
-        await wait_until(lambda: is_eligible(watched, first), deadline=DEADLINE)
-        watched.sentinels[0].command("SENTINEL", "FAILOVER", SERVICE)
+        await watched.wait_in_step(first)
+        watched.fail_over()
         await watched.wait_master(first)
         system.redis = first
         for client in (alice, bob):
@@ -141,18 +138,6 @@ async def test_failovers_there_and_back(
             deadline=DEADLINE,
         )
     await judge(system, numbers, answered=[*kept, *after])
-
-
-def is_eligible(watched: WatchedRedis, server: RedisServer) -> bool:
-    """Whether the sentinels have seen by now that it is a replica in step."""
-    flat = watched.sentinels[0].command("SENTINEL", "REPLICAS", SERVICE)
-    found = [dict(zip(fields[::2], fields[1::2], strict=True)) for fields in flat]
-    return any(
-        int(fields[b"port"]) == server.port
-        and fields[b"flags"] == b"slave"
-        and fields[b"master-link-status"] == b"ok"
-        for fields in found
-    )
 
 
 async def test_an_old_master_that_goes_on_accepting(
@@ -169,7 +154,7 @@ async def test_an_old_master_that_goes_on_accepting(
         await system.wait_archived()
         watched.hide(watched.first)
         watched.cut_replication(watched.first)
-        watched.sentinels[0].command("SENTINEL", "FAILOVER", SERVICE)
+        watched.fail_over()
         doomed: list[dict[str, Any]] = []
         while not alice.unsubscribed:
             doomed.append(await numbers.publish(alice, ROOMS[0], f"doomed {len(doomed)}"))

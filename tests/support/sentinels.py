@@ -152,6 +152,31 @@ class WatchedRedis:
         server.command("ACL", "SETUSER", _COPIER, "off")
         server.command("CLIENT", "KILL", "TYPE", "replica")
 
+    def restore_replication(self, server: RedisServer) -> None:
+        server.command("ACL", "SETUSER", _COPIER, "on")
+
+    def fail_over(self) -> None:
+        """Ask a sentinel to name the other server master now."""
+        self.sentinels[0].command("SENTINEL", "FAILOVER", SERVICE)
+
+    async def wait_in_step(self, server: RedisServer) -> None:
+        """Wait until it is a replica in step and the sentinels have seen that: it can lead next."""
+        await self.wait_linked(server)
+        await wait_until(
+            lambda: self.is_eligible(server), deadline=40, what="a replica that the sentinels know"
+        )
+
+    def is_eligible(self, server: RedisServer) -> bool:
+        """Whether the sentinels have seen by now that it is a replica in step."""
+        flat = self.sentinels[0].command("SENTINEL", "REPLICAS", SERVICE)
+        found = [dict(zip(fields[::2], fields[1::2], strict=True)) for fields in flat]
+        return any(
+            int(fields[b"port"]) == server.port
+            and fields[b"flags"] == b"slave"
+            and fields[b"master-link-status"] == b"ok"
+            for fields in found
+        )
+
     async def wait_linked(self, server: RedisServer) -> None:
         await wait_until(
             lambda: b"master_link_status:up" in server.command("INFO", "replication"),

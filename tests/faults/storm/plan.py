@@ -7,7 +7,7 @@ the system differs from run to run all the same, so a seed repeats a breach ofte
 import random
 from dataclasses import dataclass, field
 
-from tests.faults.storm.faults import Fault, all_kinds
+from tests.faults.storm.faults import Fault, Layout, all_kinds
 
 SPAN = 12.0
 """Seconds over which faults begin."""
@@ -22,6 +22,7 @@ class Plan:
     events: int
     settings: dict[str, str]
     appendfsync: str
+    layout: Layout = "one server"
     allowed: list[str] | None = None
     """The kinds that were to be chosen from; None: all."""
     faults: list[Fault] = field(default_factory=list)
@@ -45,11 +46,21 @@ def make_plan(seed: int, *, events: int, kinds: list[str] | None = None) -> Plan
     rng = random.Random(f"{seed}/plan")
     settings = _settings(rng)
     allowed = list(all_kinds()) if kinds is None else sorted(kinds)
-    faults = _faults(rng, allowed) if allowed else []
+    layout = _layout(seed, allowed, is_free=kinds is None)
+    fit = [kind for kind in allowed if all_kinds()[kind].layout in (None, layout)]
+    faults = _faults(rng, fit, layout) if fit else []
     # A kill of Redis loses nothing only if every answered write is in its file.
     needs_all = any(fault.kind == "redis-kill" for fault in faults)
     appendfsync = "always" if needs_all else "everysec"
-    return Plan(seed, events, settings, appendfsync, kinds, faults)
+    return Plan(seed, events, settings, appendfsync, layout, kinds, faults)
+
+
+def _layout(seed: int, kinds: list[str], *, is_free: bool) -> Layout:
+    """One run in eight is with sentinels; if kinds are asked for, the layout of most of them."""
+    if is_free:
+        return "sentinels" if random.Random(f"{seed}/layout").random() < 1 / 8 else "one server"
+    wanted = [all_kinds()[kind].layout for kind in kinds]
+    return "sentinels" if wanted.count("sentinels") > wanted.count("one server") else "one server"
 
 
 def _settings(rng: random.Random) -> dict[str, str]:
@@ -70,7 +81,7 @@ def _settings(rng: random.Random) -> dict[str, str]:
     }
 
 
-def _faults(rng: random.Random, kinds: list[str]) -> list[Fault]:
+def _faults(rng: random.Random, kinds: list[str], layout: Layout) -> list[Fault]:
     classes = [all_kinds()[kind] for kind in kinds]
     weights = [found.weight for found in classes]
     count = rng.randint(*_FAULTS)
@@ -78,6 +89,9 @@ def _faults(rng: random.Random, kinds: list[str]) -> list[Fault]:
     busy_until: dict[str, float] = {}
     for at in sorted(rng.uniform(0.0, SPAN) for _ in range(count)):
         fault = rng.choices(classes, weights)[0](rng)
+        while layout == "sentinels" and any(way.endswith("-redis") for way in fault.ways):
+            # Processes ask sentinels for the server's port, so no proxy can be on that way.
+            fault = type(fault)(rng)
         fault.at = at
         # What a fault takes is its own: the next one of the same waits until it is over.
         for name in fault.takes:

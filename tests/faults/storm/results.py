@@ -26,6 +26,7 @@ def line_of(outcome: Outcome, breaches: list[Breach]) -> dict[str, Any]:
     """What a results file keeps of a run."""
     return {
         "seed": outcome.plan.seed,
+        "layout": outcome.plan.layout,
         "faults": outcome.plan.kinds,
         "events": outcome.events,
         "operations": len(outcome.notes.operations),

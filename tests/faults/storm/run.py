@@ -245,6 +245,11 @@ class Run:
 async def open_run(plan: Plan, folder: Path, postgres: PostgresServer) -> AsyncIterator[Run]:
     """A world for the plan, and a run on it."""
     async with open_world(
-        folder, postgres, plan.settings, appendfsync=plan.appendfsync, ways=plan.ways
+        folder,
+        postgres,
+        plan.settings,
+        appendfsync=plan.appendfsync,
+        has_sentinels=plan.layout == "sentinels",
+        ways=plan.ways,
     ) as world:
         yield Run(plan, world)

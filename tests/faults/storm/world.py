@@ -23,6 +23,7 @@ from tests.faults.storm.record import Window
 from tests.support.deployment import FAST, PARTITIONS, make_key
 from tests.support.processes import Processes, ServerProcess
 from tests.support.proxy import TcpProxy, open_proxy
+from tests.support.sentinels import WatchedRedis
 from tests.support.servers import PostgresServer, RedisServer
 from workers.embedded.ports import free_port
 
@@ -77,7 +78,7 @@ class World:
     def __init__(
         self,
         processes: Processes,
-        redis: RedisServer,
+        redis: RedisServer | WatchedRedis,
         postgres: PostgresServer,
         database_url: str,
         *,
@@ -87,7 +88,11 @@ class World:
     ) -> None:
         self.drain_seconds = drain_seconds
         self.processes = processes
-        self.redis = redis
+        self.watched = redis if isinstance(redis, WatchedRedis) else None
+        """The servers and their sentinels, if there are any."""
+        self.redis = redis if isinstance(redis, RedisServer) else redis.first
+        """The server, or the one that is master now."""
+        self.redis_url = redis.url
         self.postgres = postgres
         self.database_url = database_url
         self.parts: dict[str, Part] = {}
@@ -124,9 +129,9 @@ class World:
 
     # --- Redis and PostgreSQL -----------------------------------------------------------------
 
-    def prepare_redis(self) -> None:
-        """What each start of the server needs."""
-        self.redis.command("CONFIG", "SET", "appendfsync", self._appendfsync)
+    def prepare_redis(self, server: RedisServer | None = None) -> None:
+        """What each start of a server needs."""
+        (server or self.redis).command("CONFIG", "SET", "appendfsync", self._appendfsync)
 
     def backlog(self) -> int:
         """Events that wait for the archivers."""
@@ -216,18 +221,22 @@ async def open_world(
     settings: dict[str, str],
     *,
     appendfsync: str = "everysec",
+    has_sentinels: bool = False,
     ways: Collection[str] = (),
 ) -> AsyncIterator[World]:
     """A fresh Redis and database, and all processes, ready. Everything ends with the block.
 
     `ways`: those that get a proxy.
     """
-    redis = RedisServer(folder / "redis")
+    redis = WatchedRedis(folder / "redis") if has_sentinels else RedisServer(folder / "redis")
     database_url = postgres.create_database()
     # Warnings are enough: the report shows what a process wrote.
     processes = Processes(folder / "processes", FAST | {"LOG_LEVEL": "info"} | settings)
-    redis.start()
     try:
+        if isinstance(redis, WatchedRedis):
+            await redis.start()
+        else:
+            redis.start()
         async with AsyncExitStack() as stack:
             background = await stack.enter_async_context(trio.open_nursery())
             world = World(
@@ -249,8 +258,11 @@ async def open_world(
             yield world
     finally:
         processes.kill_all()
-        redis.resume()
-        redis.kill()
+        if isinstance(redis, RedisServer):
+            redis.resume()
+            redis.kill()
+        else:
+            redis.stop()
         postgres.resume()
         postgres.drop_database(database_url)
 
@@ -258,7 +270,7 @@ async def open_world(
 async def _make_part(
     stack: AsyncExitStack, world: World, name: str, kind: str, ways: Collection[str]
 ) -> Part:
-    urls = {"redis": world.redis.url, "postgres": world.database_url}
+    urls = {"redis": world.redis_url, "postgres": world.database_url}
     ports = {"redis": world.redis.port, "postgres": world.postgres.port, "clients": 0}
     proxies = {
         end: await stack.enter_async_context(open_proxy(port))

@@ -41,6 +41,7 @@ class _Answered:
     """The writes that were answered and cannot have been lost."""
 
     def __init__(self, known: Knowledge) -> None:
+        self.known = known
         self.seqs: dict[str, _Highest] = defaultdict(_Highest)
         self.offsets: dict[tuple[str, str], _Highest] = defaultdict(_Highest)
         self.publishes: dict[tuple[str, int], float] = {}
@@ -136,6 +137,7 @@ def _check_message(
         and one.answer.get("offset") is not None
         and one.ended is not None
         and one.ended <= page.begun
+        and not answered.known.is_excused(one)
     ]
     if any(one.kind == "delete" for one in before):
         yield _stale(page, f"seq {message['seq']} was deleted before")

@@ -13,9 +13,12 @@ import importlib
 import pkgutil
 import random
 from functools import cache
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from tests.faults.storm.world import World
+
+Layout = Literal["one server", "sentinels"]
+"""A Redis by itself, or a master and a replica under three sentinels."""
 
 
 class Fault:
@@ -26,6 +29,8 @@ class Fault:
     """Shortest and usual longest time between begin and heal."""
     weight: ClassVar[int] = 4
     """How often it is taken when a plan may choose."""
+    layout: ClassVar[Layout | None] = None
+    """The only one in which it can be; None: in any."""
 
     def __init__(self, rng: random.Random) -> None:
         self.takes: frozenset[str] = frozenset()

@@ -39,7 +39,11 @@ class PostgresFault(Fault):
 
         async def work(connection: Any) -> None:
             for statement in statements:
-                await connection.execute(statement, timeout=60)
+                while True:
+                    # A trigger locks partition after partition, as archivers do: either may lose.
+                    with contextlib.suppress(asyncpg.DeadlockDetectedError):
+                        await connection.execute(statement, timeout=60)
+                        break
 
         await trio.to_thread.run_sync(run_sql, world.database_url, work)
 

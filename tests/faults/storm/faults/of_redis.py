@@ -1,12 +1,13 @@
-"""Faults of Redis itself. Fences and failover with several servers have tests of their own."""
+"""Faults of a Redis that stands alone; `of_sentinels` has those of two."""
 
 import contextlib
 import random
+from typing import ClassVar
 
 import trio
 from redis.exceptions import ResponseError
 
-from tests.faults.storm.faults import Fault
+from tests.faults.storm.faults import Fault, Layout
 from tests.faults.storm.record import Window
 from tests.faults.storm.world import World
 
@@ -17,6 +18,8 @@ _NOWHERE = "1"
 
 class RedisFault(Fault):
     """A fault of the one Redis."""
+
+    layout: ClassVar[Layout | None] = "one server"
 
     def __init__(self, rng: random.Random) -> None:
         super().__init__(rng)
@@ -29,6 +32,7 @@ class RedisFault(Fault):
 class RedisCut(RedisFault):
     """CLIENT KILL of every connection."""
 
+    layout = None
     kind = "redis-cut"
     lengths = (0.0, 0.1)
 
