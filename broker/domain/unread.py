@@ -167,12 +167,17 @@ class UnreadSoFar(NamedTuple):
         """The count at the instant at which Redis gave these values.
 
         `lag` are the entries above `archived.archived_offset`, `read_seq` the mark (-1: unknown).
-        PostgreSQL is asked again only if another device has read, or something was deleted, since.
+        PostgreSQL is asked again only if another device has read, something was deleted, or entries
+        were archived and trimmed, since.
         """
         tail = parse_tail(lag, offset=offset, seq=seq)
         archived = self.archived
         unseen = tail.gone - self.gone - {created.seq for created in tail.created}
-        if read_seq > archived.read_seq or any(gone > archived.read_seq for gone in unseen):
+        # A log that is longer than it may be is trimmed as the archiver catches up.
+        first = parse_entry(lag[0]).offset if lag else offset + 1
+        is_trimmed = first > archived.archived_offset + 1
+        has_read = read_seq > archived.read_seq
+        if is_trimmed or has_read or any(gone > archived.read_seq for gone in unseen):
             mark = max(read_seq, archived.read_seq)
             gone = _gone_above(tail, mark)
             again = UnreadAsked(self.reader.room_pk, self.reader.user, mark, gone, until=seq)

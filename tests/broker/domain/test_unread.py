@@ -3,6 +3,7 @@
 import json
 from typing import Any, NamedTuple
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -94,6 +95,22 @@ class History:
         return self.archived(len(self.entries), user, read_seq, set()).unread
 
 
+class Later:
+    """PostgreSQL, which has everything by the time it is asked again."""
+
+    def __init__(self, history: History, read_seq: int) -> None:
+        self.history = history
+        self.read_seq = read_seq
+
+    async def fetch(self, _query: str, *args: Any) -> list[dict[str, Any]]:
+        (_pk,), (user,), (mark,), (until,), (gone,), _limit = args
+        deleted = {int(seq) for seq in gone[1:-1].split(",") if seq}
+        total = len(self.history.entries)
+        found = self.history.archived(total, user, max(mark, self.read_seq), deleted)
+        assert until == self.history.seq
+        return [found._asdict() | {"place": 1}]
+
+
 @given(operations, st.integers(0, 60), st.integers(0, 60), st.integers(0, 60))
 def test_a_count_put_together_is_the_recount(steps, first, second, read_seq):
     """Ruling 27, wherever the log read began and the archiver was when PostgreSQL counted."""
@@ -105,9 +122,15 @@ def test_a_count_put_together_is_the_recount(steps, first, second, read_seq):
     assert add_tail(archived, tail, "bob") == history.recount("bob", read_seq)
 
 
-@given(operations, st.integers(0, 60), st.integers(0, 60), st.integers(0, 60), st.integers(0, 60))
-async def test_a_count_in_two_halves_is_the_recount(steps, first, second, read_seq, read_later):
-    """Subscribing: PostgreSQL counts first, then things happen, then the script takes its look."""
+PLACES = st.integers(0, 60)
+
+
+@given(operations, PLACES, PLACES, PLACES, PLACES, PLACES)
+async def test_a_count_in_two_halves_is_the_recount(
+    steps, first, second, read_seq, read_later, trimmed
+):
+    """Subscribing: PostgreSQL counts first, then things happen, then the script takes its look, by
+    when more is archived and the log may have been trimmed up to there."""
     history = History(steps)
     total = len(history.entries)
     log_to, archived_offset = sorted((min(first, total), min(second, total)))
@@ -118,25 +141,32 @@ async def test_a_count_in_two_halves_is_the_recount(steps, first, second, read_s
         frozenset(seen),
     )
 
-    class Later:
-        """PostgreSQL, which has everything by the time it is asked again."""
-
-        async def fetch(self, _query: str, *args: Any) -> list[dict[str, Any]]:
-            (_pk,), (user,), (mark,), (until,), (gone,), _limit = args
-            deleted = {int(seq) for seq in gone[1:-1].split(",") if seq}
-            found = history.archived(total, user, max(mark, read_seq), deleted)
-            assert until == history.seq
-            return [found._asdict() | {"place": 1}]
-
     unread = await so_far.finish(
-        Later(),  # type: ignore[arg-type]
-        history.lag(archived_offset),
+        Later(history, read_seq),  # type: ignore[arg-type]
+        history.lag(max(archived_offset, min(trimmed, total))),
         offset=total,
         seq=history.seq,
         read_seq=read_later,
     )
     assert unread.read_seq == max(read_seq, read_later)
     assert unread.unread == history.recount("bob", unread.read_seq)
+
+
+@pytest.mark.parametrize("trimmed", [11, 20, 30])
+async def test_what_was_trimmed_between_the_halves_is_counted_again(trimmed):
+    """An archiver that catches up trims a log that is longer than it may be."""
+    history = History([("create", 0)] * 30)
+    so_far = UnreadSoFar(
+        Reader("p/r", 1, "bob"), history.archived(10, "bob", 3, set()), frozenset()
+    )
+    unread = await so_far.finish(
+        Later(history, 3),  # type: ignore[arg-type]
+        history.lag(trimmed),
+        offset=30,
+        seq=30,
+        read_seq=-1,
+    )
+    assert unread.unread == 27
 
 
 def test_what_lies_beyond_a_long_backlog_counts_as_unread():

@@ -53,6 +53,7 @@ class _Stored:
     event: str
     sender: str | None
     data: Data
+    at: float
 
 
 @dataclass
@@ -158,7 +159,7 @@ class History:
         room.offset += 1
         room.seq += event == "message.created"
         seq = room.seq if event == "message.created" else data.get("seq", 0)
-        stored = _Stored(room.epoch, room.offset, seq, event, sender, data)
+        stored = _Stored(room.epoch, room.offset, seq, event, sender, data, self._now)
         room.events.append(stored)
         for client in self._clients:
             if room.name in client.live and client.connection is not None:
@@ -534,7 +535,7 @@ class History:
             return
         for event in tail:
             room.messages.pop(event.seq, None)
-        self._lost.append(Window(0.0, self._tick()))
+        self._lost.append(Window(tail[0].at, self._tick()))
 
     def _finish(self) -> Record:
         self._now += 5.0

@@ -12,6 +12,9 @@ from tests.faults.storm.faults import Fault, Layout, all_kinds
 SPAN = 12.0
 """Seconds over which faults begin."""
 _FAULTS = (4, 9)
+_WHOLE = 3000
+"""Events from which a run has all of that; a shorter one has fewer and shorter faults."""
+_SHORTEST = 0.3
 
 
 @dataclass
@@ -48,7 +51,8 @@ def make_plan(seed: int, *, events: int, kinds: list[str] | None = None) -> Plan
     allowed = list(all_kinds()) if kinds is None else sorted(kinds)
     layout = _layout(seed, allowed, is_free=kinds is None)
     fit = [kind for kind in allowed if all_kinds()[kind].layout in (None, layout)]
-    faults = _faults(rng, fit, layout) if fit else []
+    part = min(1.0, max(_SHORTEST, events / _WHOLE))
+    faults = _faults(rng, fit, layout, part) if fit else []
     # A kill of Redis loses nothing only if every answered write is in its file.
     needs_all = any(fault.kind == "redis-kill" for fault in faults)
     appendfsync = "always" if needs_all else "everysec"
@@ -81,18 +85,19 @@ def _settings(rng: random.Random) -> dict[str, str]:
     }
 
 
-def _faults(rng: random.Random, kinds: list[str], layout: Layout) -> list[Fault]:
+def _faults(rng: random.Random, kinds: list[str], layout: Layout, part: float) -> list[Fault]:
     classes = [all_kinds()[kind] for kind in kinds]
     weights = [found.weight for found in classes]
-    count = rng.randint(*_FAULTS)
+    count = rng.randint(max(2, round(_FAULTS[0] * part)), max(2, round(_FAULTS[1] * part)))
     faults: list[Fault] = []
     busy_until: dict[str, float] = {}
-    for at in sorted(rng.uniform(0.0, SPAN) for _ in range(count)):
+    for at in sorted(rng.uniform(0.0, SPAN * part) for _ in range(count)):
         fault = rng.choices(classes, weights)[0](rng)
         while layout == "sentinels" and any(way.endswith("-redis") for way in fault.ways):
             # Processes ask sentinels for the server's port, so no proxy can be on that way.
             fault = type(fault)(rng)
         fault.at = at
+        fault.length *= part
         # What a fault takes is its own: the next one of the same waits until it is over.
         for name in fault.takes:
             fault.at = max(fault.at, busy_until.get(name, 0.0))

@@ -20,10 +20,10 @@ from tests.faults.storm.checker import Breach, Trouble
 from tests.faults.storm.clients import Client, Stage
 from tests.faults.storm.faults import Fault
 from tests.faults.storm.notes import Notes
-from tests.faults.storm.plan import SPAN, Plan
-from tests.faults.storm.reading import make_record
+from tests.faults.storm.plan import Plan
+from tests.faults.storm.reading import make_record, read_keys
 from tests.faults.storm.record import Absence, Circumstances, Record, Window
-from tests.faults.storm.world import World, open_world
+from tests.faults.storm.world import BROKERS, World, open_world
 from tests.support.deployment import PARTITIONS
 from tests.support.servers import PostgresServer
 from tests.support.waiting import pass_time, wait_until
@@ -124,7 +124,7 @@ class Run:
                 nursery.start_soon(self._hit, fault, began)
             while trio.current_time() < began + _LONGEST:
                 is_enough = self.notes.events >= self.plan.events
-                if is_enough and trio.current_time() >= began + min(SPAN, self._span()):
+                if is_enough and trio.current_time() >= began + self._span():
                     break
                 await pass_time(0.1)
         self.stage.is_ending.set()
@@ -238,6 +238,10 @@ class Run:
         async with open_redis(self.world.redis.url, name="check") as client:
             await client.wait_connected(trio.current_time() + 10)
             self._problems = await check_rooms(client, Keys(PARTITIONS))
+        kinds = [key.kind for key in await trio.to_thread.run_sync(read_keys, self.world)]
+        # Those of a node that was killed live as long as its lease.
+        if max(kinds.count("inbox"), kinds.count("rooms-of")) > BROKERS:
+            self._problems.append("keys of nodes that are not there any more")
         return not self._problems
 
 

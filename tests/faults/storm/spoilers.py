@@ -22,6 +22,7 @@ from tests.faults.storm.record import (
     Record,
     Subscribed,
     Unsubscribed,
+    Window,
 )
 
 Spoiler = Callable[[Record, random.Random], bool]
@@ -305,6 +306,11 @@ def lose_a_row(record: Record, rng: random.Random) -> bool:
     if place is not None:
         del _rows(record)[place]
     return place is not None
+
+
+def lose_a_row_outside_of_a_loss(record: Record, rng: random.Random) -> bool:
+    record.circumstances.may_have_lost = [Window(LATER, LATER + 1)]
+    return lose_a_row(record, rng)
 
 
 def _alter_row(record: Record, rng: random.Random, **changes: Any) -> bool:
@@ -651,6 +657,7 @@ SPOILERS: Final[tuple[tuple[Spoiler, Kind], ...]] = (
     (answer_a_deletion_for_nothing, Kind.WITHOUT_EFFECT),
     (answer_a_reaction_for_nothing, Kind.WITHOUT_EFFECT),
     (lose_a_row, Kind.LOST),
+    (lose_a_row_outside_of_a_loss, Kind.LOST),
     (store_other_content, Kind.WRONG_ARCHIVE),
     (store_a_deletion, Kind.WRONG_ARCHIVE),
     (skip_the_last_edit, Kind.WRONG_ARCHIVE),

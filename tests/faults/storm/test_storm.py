@@ -10,8 +10,8 @@ from tests.faults.storm.command import repeat_command, run_plan
 from tests.faults.storm.plan import make_plan
 from tests.support.servers import PostgresServer
 
-FRESH = 2
-EVENTS = 1000
+FRESH = 10
+EVENTS = 500
 SEEDS = Path(__file__).with_name("seeds.txt")
 
 
@@ -25,10 +25,10 @@ def kept_seeds() -> list[tuple[int, list[str] | None, int]]:
     ]
 
 
-@pytest.fixture
-def postgres(tmp_path: Path) -> Iterator[PostgresServer]:
-    """A PostgreSQL that the storm may stop, kill and fill."""
-    server = PostgresServer(tmp_path / "postgres")
+@pytest.fixture(scope="module")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresServer]:
+    """A PostgreSQL that storms may stop, kill and fill; each has a database of its own in it."""
+    server = PostgresServer(tmp_path_factory.mktemp("postgres"))
     server.start()
     yield server
     server.stop()

@@ -1,16 +1,18 @@
 """Faults of a master and a replica under sentinels: another server leads, and lacks something."""
 
 import random
+from functools import partial
 from typing import ClassVar
 
 import trio
+from redis.exceptions import ResponseError
 
 from tests.faults.storm.faults import Fault, Layout
 from tests.faults.storm.record import Window
 from tests.faults.storm.world import World
 from tests.support.sentinels import WatchedRedis
 from tests.support.servers import RedisServer
-from tests.support.waiting import pass_time
+from tests.support.waiting import pass_time, wait_until
 
 _ON_ITS_WAY = 1.0
 """Seconds of answers that a replica in step may lack when its master is killed; measured: none."""
@@ -88,7 +90,7 @@ class SplitBrain(SentinelFault):
         self.since = trio.current_time()
         watched.hide(self.old)
         watched.cut_replication(self.old)
-        watched.fail_over()
+        await wait_until(partial(_begins_failover, watched), deadline=40)
 
     async def heal(self, world: World) -> None:
         """The sentinels see the old one again and make it a replica: what it had taken is gone."""
@@ -99,3 +101,11 @@ class SplitBrain(SentinelFault):
         await watched.wait_in_step(self.old)
         watched.restore_replication(self.old)
         world.may_have_lost.append(Window(self.since, trio.current_time()))
+
+
+def _begins_failover(watched: WatchedRedis) -> bool:
+    try:
+        watched.fail_over()
+    except ResponseError:
+        return False  # the last one is not long ago, or the replica's state is not known yet
+    return True
