@@ -48,6 +48,9 @@ class Backend:
         while not self.stage.is_ending.is_set():
             await pass_time(self.rng.uniform(0.1, 1.0))
             await self._change()
+
+    async def close(self) -> None:
+        """Let go of the connection."""
         await self._rest.close()
 
     async def _change(self) -> None:

@@ -104,6 +104,7 @@ class Run:
             await self._storm()
             await self._come_to_rest()
             await self._watch_presence()
+            await self.backend.close()
             self._settled_at = trio.current_time()
             self.stage.may_leave.set()
             nursery.cancel_scope.deadline = trio.current_time() + 30

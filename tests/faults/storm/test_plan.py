@@ -1,6 +1,7 @@
 """A seed gives the same plan each time; faults of one plan leave each other alone."""
 
 import json
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -9,7 +10,9 @@ from hypothesis import strategies as st
 from tests.faults.storm.faults import all_kinds
 from tests.faults.storm.plan import make_plan
 from tests.faults.storm.results import table_of
+from tests.support.sources import ROOT
 
+RESULTS = Path(__file__).with_name("results")
 SEEDS = st.integers(0, 2**32)
 
 
@@ -57,3 +60,8 @@ def test_the_table_counts_runs_and_events(tmp_path):
         "| `stop` | 1 | 1 | 10 · 0 | 9 · 0 | 8 · 0 | 7 · 0 | 6 · 0 | 5 · 0 | 4 · 0 | 0 |",
         "| **all** | 2 | 4 | 15 · 1 | 10 · 0 | 9 · 0 | 8 · 0 | 7 · 0 | 6 · 0 | 5 · 0 | 0 |",
     ]
+
+
+def test_the_table_of_the_docs_is_of_the_kept_results():
+    page = (ROOT / "docs" / "reliability.md").read_text(encoding="utf-8")
+    assert table_of(sorted(RESULTS.glob("*.jsonl"))) in page
