@@ -227,7 +227,8 @@ class PostgresServer:
     def _copy_template(self) -> str:
         self._make_template()
         name = f"t_{uuid.uuid4().hex}"
-        self.execute(f"CREATE DATABASE {name} TEMPLATE {TEMPLATE}")
+        # Files are copied as they are; to write them to the log costs three times as much.
+        self.execute(f"CREATE DATABASE {name} TEMPLATE {TEMPLATE} STRATEGY FILE_COPY")
         return self.url_of(name)
 
     def _make_template(self) -> None:
