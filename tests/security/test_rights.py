@@ -178,7 +178,8 @@ def test_the_redis_rights_are_what_the_code_uses() -> None:
         used |= set(words_sent(path))
     # Scripts are sent by a prepared head; redis-py's methods are INFO alone.
     assert commands_of("parley") == used | {"evalsha", "info"}
-    checks = set(words_sent(folder / "fsck.py")) | {"info", "get", "set", "select", "role"}
+    checks = {*words_sent(folder / "fsck.py"), *words_sent(ROOT / "parley" / "checking.py")}
+    checks |= {"info", "get", "set", "select", "role", "time"}
     assert commands_of("parley-check") == checks | {"client|setname"}
 
 
@@ -214,6 +215,9 @@ def test_parley_check_needs_no_more(
         "postgres",
         "schema",
         "deployment",
+        "clocks",
+        "backlog",
+        "letters",
         *["rooms"][: len(options)],
     ]
     assert [line.split(":")[0] for line in lines] == [f"ok      {name}" for name in names], ended
