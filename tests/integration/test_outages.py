@@ -11,17 +11,20 @@ from tests.integration.conftest import Start
 from tests.support.client import ChatClient, ChatError
 from tests.support.deployment import Deployment, room_path
 from tests.support.servers import PostgresServer
-from tests.support.waiting import wait_until
+from tests.support.waiting import pass_time, wait_until
 
 # A command waits 3 s for an answer of Redis and a warm-up 5 s; nothing may take longer than this.
 PATIENCE = 9.0
 # Here the time itself is the condition: shorter than a node's lease, longer than any patience.
 OUTAGE = 10.0
+# Between two messages of a sender. Hundreds a second are load enough; as many as can be would only
+# keep everything else of the run waiting.
+PACE = 0.02
 ROOMS = ["one", "two", "three"]
 
 
 class Sender:
-    """Publishes without a pause, each message with a client_id until it has been answered."""
+    """Publishes steadily, each message with a client_id until it has been answered."""
 
     def __init__(self, client: ChatClient, room: str, prefix: str) -> None:
         self.client = client
@@ -35,6 +38,7 @@ class Sender:
     async def run(self) -> None:
         while not self.is_stopping:
             await self.publish_until_answered(f"{self.prefix}-{len(self.answers)}")
+            await pass_time(PACE)
 
     async def publish_until_answered(self, client_id: str) -> None:
         while True:
