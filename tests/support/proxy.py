@@ -4,8 +4,9 @@ Normal: bytes pass both ways. `delay` holds each piece back; `pause` stops forwa
 buffers fill up); `swallow` makes the peer look vanished (half-open: bytes are taken and dropped,
 nothing is closed); `trickle` passes one byte at a time; `cut` ends all connections; `cut_after`
 ends a connection once so many bytes have passed in one direction, in the middle of a reply if need
-be; `refuse` ends new connections at once, `hang` accepts them and never answers. All may be changed
-at any time.
+be; `lose_answer_to` lets a request reach the server and ends the connection with its answer;
+`refuse` ends new connections at once, `hang` accepts them and never answers. All may be changed at
+any time.
 """
 
 from collections.abc import AsyncIterator
@@ -39,6 +40,8 @@ class TcpProxy:
         self._going = trio.Event()
         self._going.set()
         self._limits: dict[Direction, int] = {}
+        self._unanswerable = b""
+        self._without_answer: set[trio.CancelScope] = set()
         self._open: set[trio.CancelScope] = set()
 
     @property
@@ -62,6 +65,15 @@ class TcpProxy:
         Exactly `count` bytes pass before; then the limit is gone.
         """
         self._limits[direction] = self.bytes_passed[direction] + count
+
+    def lose_answer_to(self, request: bytes) -> None:
+        """The next piece to the server that holds `request` is answered, and the answer is lost."""
+        self._unanswerable = request
+
+    @property
+    def has_lost_answer(self) -> bool:
+        """Whether that has happened."""
+        return not self._unanswerable and not self._without_answer
 
     def refuse(self) -> None:
         """End existing and new connections, until `accept`."""
@@ -140,6 +152,12 @@ class TcpProxy:
                 await self._going.wait()
                 if self._swallowing:
                     continue
+                if direction == "to_client" and scope in self._without_answer:
+                    self._without_answer.discard(scope)
+                    break
+                if direction == "to_server" and self._unanswerable and self._unanswerable in data:
+                    self._unanswerable = b""
+                    self._without_answer.add(scope)
                 passed, is_last = self._within_limit(bytes(data), direction)
                 self.bytes_passed[direction] += len(passed)
                 if self._trickling:
