@@ -43,4 +43,5 @@ def test_a_known_hole_fails_and_silence_is_no_verdict(
 
 
 def test_ci_asks() -> None:
-    assert "\nmake audit\n" in (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    run = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    assert "\n    run_piece audit make audit\n" in run
