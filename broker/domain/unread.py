@@ -77,6 +77,8 @@ class Tail:
     """The room's newest message; -1 if Redis does not know the room."""
     reached: int
     """The newest message that was looked at; those behind it can only be guessed."""
+    behind: int = 0
+    """Events behind those that were looked at: there are no more messages, whatever was skipped."""
     created: list[_Created] = field(default_factory=list)
     """New messages that may count."""
     gone: set[int] = field(default_factory=set)
@@ -96,7 +98,7 @@ def parse_tail(lag: Sequence[bytes], *, offset: int, seq: int) -> Tail:
         elif entry.event == "message.deleted":
             tail.gone.add(_decode(entry.data).seq)
     if reached < offset:
-        tail.reached = reached_seq
+        tail.reached, tail.behind = reached_seq, offset - reached
     return tail
 
 
@@ -112,7 +114,8 @@ def add_tail(archived: ArchivedUnread, tail: Tail, user: str) -> int:
             and created.seq not in tail.gone
         ):
             count += 1
-    count += max(0, tail.seq - max(tail.reached, archived.seq, read_seq))
+    unseen = tail.seq - max(tail.reached, archived.seq, read_seq)
+    count += min(max(0, unseen), tail.behind)
     return min(count, UNREAD_MAX)
 
 

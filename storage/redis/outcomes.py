@@ -133,6 +133,8 @@ class SeedInputs(NamedTuple):
     life_age_ms: int
     offset: int
     seq: int
+    has_rival: bool
+    """Whether another server may still be numbering under the life before."""
 
 
 class LateFloor(NamedTuple):

@@ -35,7 +35,7 @@ class SeedStore(RoomLog):
         )
         if reply[0] != b"OK":
             return Refusal("fenced")
-        return SeedInputs(life, reply[1], reply[2], reply[3])
+        return SeedInputs(life, reply[1], reply[2], reply[3], reply[4] == 1)
 
     async def raise_floors(self, floors: Iterable[tuple[str, int, int]]) -> list[LateFloor]:
         """Say which numbers (R, offset, seq) were given in earlier lives; the greatest win.

@@ -1,7 +1,8 @@
 -- Fence: make sure that the partition's life belongs to this very server and to what it holds. If the
 -- stored replication id is another (or none), a new life begins and every room is cold; the loser of
 -- a race gets the winner's life. Where the server provably lost nothing (see `lost_nothing`), the
--- life takes over its new replication id instead.
+-- life takes over its new replication id instead. A life that may have a rival (another master that goes
+-- on under the life before) says so: rooms skip numbers when they come over to it.
 -- `leases` is no key of the call: in a cluster it may be of another shard, and is not read there.
 -- KEYS: life
 -- ARGV: new_life_id, leases
@@ -25,5 +26,7 @@ if is_whole then
   redis.call('HSET', KEYS[1], 'replid', replid)
   return {life[1], ms - tonumber(life[3]), 2}
 end
-redis.call('HSET', KEYS[1], 'id', ARGV[1], 'replid', replid, 'at', ms, 'run', own_run(), 'roles', role_changes())
+local roles = role_changes()
+redis.call('HSET', KEYS[1], 'id', ARGV[1], 'replid', replid, 'at', ms, 'run', own_run(), 'roles', roles,
+  'rival', may_have_rival(roles) and '1' or '0')
 return {ARGV[1], 0, 1}

@@ -1,7 +1,7 @@
 -- What Redis and the nodes still know of a cold room's numbering, for the seed in PostgreSQL.
 -- KEYS: life, room, log, floors
 -- ARGV: life_id, R
--- RETURNS: {'OK', life_age_ms, offset, seq} | {'FENCED'}
+-- RETURNS: {'OK', life_age_ms, offset, seq, 1 if the life may have a rival, else 0} | {'FENCED'}
 -- include: clock
 -- include: life
 if not life_holds(KEYS[1], ARGV[1]) then return {'FENCED'} end
@@ -17,4 +17,5 @@ if floor then
   local floor_offset, floor_seq = string.match(floor, '^(%d+) (%d+)$')
   offset, seq = math.max(offset, tonumber(floor_offset)), math.max(seq, tonumber(floor_seq))
 end
-return {'OK', now_ms() - tonumber(redis.call('HGET', KEYS[1], 'at')), offset, seq}
+local life = redis.call('HMGET', KEYS[1], 'at', 'rival')
+return {'OK', now_ms() - tonumber(life[1]), offset, seq, life[2] == '1' and 1 or 0}

@@ -177,6 +177,13 @@ def test_what_lies_beyond_a_long_backlog_counts_as_unread():
     assert add_tail(history.archived(10, "bob", 3, set()), tail, "bob") == 27
 
 
+def test_numbers_that_were_skipped_are_no_messages():
+    """After a failover the newest seq lies ten thousand higher; there are not more messages."""
+    history = History([("create", 0)] * 30)
+    tail = parse_tail(history.lag(10)[:5], offset=30, seq=10_030)
+    assert add_tail(history.archived(10, "bob", 3, set()), tail, "bob") == 27
+
+
 def test_a_room_that_redis_does_not_know_is_all_archived():
     history = History([("create", 0)] * 4)
     tail = parse_tail([], offset=-1, seq=-1)

@@ -6,7 +6,7 @@ import pytest
 import trio
 
 from storage.postgres.pool import Database
-from storage.postgres.seeds import RoomSeed, SeedTooEarly, seed_room
+from storage.postgres.seeds import RIVAL_SKIP, RoomSeed, SeedTooEarly, seed_room
 from tests.support.waiting import wait_until
 
 WAIT_MS = 2000
@@ -30,6 +30,7 @@ async def seed(database: Database, life: str = "new", **inputs) -> RoomSeed | No
         "life_age_ms": WAIT_MS,
         "redis_offset": 0,
         "redis_seq": 0,
+        "has_rival": False,
         "fence_wait_ms": WAIT_MS,
         "window_s": 600.0,
         "verified_at": time.monotonic(),
@@ -58,7 +59,7 @@ async def test_a_room_that_does_not_exist_has_no_seed(database: Database):
     await make_room(database)
     assert await seed_room(
         database, "other", "general", "new", life_age_ms=0, redis_offset=0, redis_seq=0,
-        fence_wait_ms=0, window_s=600, verified_at=time.monotonic(),
+        has_rival=False, fence_wait_ms=0, window_s=600, verified_at=time.monotonic(),
     ) is None  # fmt: skip
 
 
@@ -98,7 +99,7 @@ async def test_seqs_that_were_reported_late_are_skipped_in_the_same_life(databas
 async def test_another_life_goes_on_above_whatever_anybody_knows(
     database: Database, columns, redis, expected
 ):
-    await make_room(database, epoch="old", **columns)
+    await make_room(database, epoch="earlier", **columns)
     found = await seed(database, redis_offset=redis[0], redis_seq=redis[1])
     assert found is not None
     assert (found.offset, found.seq) == expected
@@ -108,22 +109,49 @@ async def test_another_life_goes_on_above_whatever_anybody_knows(
     assert await seed(database) == found
 
 
+async def test_numbers_are_skipped_where_another_server_may_go_on(database: Database):
+    """A promoted replica: the old master may number on for those who have not noticed."""
+    await make_room(database, epoch="earlier", archived_offset=10, seq=8)
+    found = await seed(database, has_rival=True, redis_offset=12, redis_seq=9)
+    assert found is not None
+    assert (found.offset, found.seq) == (12, 9 + RIVAL_SKIP)
+    assert await seed(database, has_rival=True) == found, "once"
+
+
+async def test_an_older_life_that_takes_a_room_back_numbers_elsewhere(database: Database):
+    """Somebody at the old master warms a room that has gone over already, and back again."""
+    await make_room(database, epoch="life-1", archived_offset=10, seq=8)
+    seqs = []
+    for life in ("life-2", "life-1", "life-2"):
+        found = await seed(database, life, has_rival=life == "life-2")
+        assert found is not None
+        seqs.append(found.seq)
+    assert seqs == [8 + RIVAL_SKIP, 8 + 2 * RIVAL_SKIP, 8 + 3 * RIVAL_SKIP]
+
+
+async def test_a_room_that_nobody_has_numbered_skips_nothing(database: Database):
+    await make_room(database)
+    found = await seed(database, has_rival=True)
+    assert found is not None
+    assert found.seq == 0
+
+
 async def test_a_young_life_waits_for_the_nodes_reports(database: Database):
-    await make_room(database, epoch="old", archived_offset=10)
+    await make_room(database, epoch="earlier", archived_offset=10)
     with pytest.raises(SeedTooEarly) as caught:
         await seed(database, life_age_ms=WAIT_MS - 500)
     assert caught.value.retry_after == pytest.approx(0.5)
-    assert (await stored(database))[0] == "old"
+    assert (await stored(database))[0] == "earlier"
     assert await seed(database, life_age_ms=WAIT_MS) is not None
 
 
 async def test_a_life_that_has_ended_is_not_taken_back(database: Database):
-    """A slow seeder verified life "old"; then the fence; another seeds "new" and publishes."""
+    """A slow seeder verified life "earlier"; then the fence; another seeds "new" and publishes."""
     await make_room(database, epoch="first", archived_offset=10)
     verified_at = time.monotonic()
     assert await seed(database, "new", redis_offset=20) is not None
     with pytest.raises(SeedTooEarly):
-        await seed(database, "old", verified_at=verified_at)
+        await seed(database, "earlier", verified_at=verified_at)
     assert await stored(database) == ("new", 20, 0)
 
 
@@ -135,7 +163,7 @@ async def test_a_life_verified_after_the_last_seed_is_taken(database: Database):
 
 
 async def test_two_seeders_of_one_life_agree(database: Database):
-    await make_room(database, epoch="old", archived_offset=10, seq=8)
+    await make_room(database, epoch="earlier", archived_offset=10, seq=8)
     found: list[RoomSeed | None] = []
 
     async def one(offset: int) -> None:
@@ -152,7 +180,7 @@ async def test_two_seeders_of_one_life_agree(database: Database):
 
 
 async def test_a_seed_waits_for_a_batch_that_holds_the_room(database: Database):
-    pk = await make_room(database, epoch="old", archived_offset=10)
+    pk = await make_room(database, epoch="earlier", archived_offset=10)
     found: list[RoomSeed | None] = []
 
     async def seed_it() -> None:

@@ -14,6 +14,14 @@ local function role_changes()
   return table.concat(counts, ' ')
 end
 
+-- Whether the server may have been made a master beside another that has not noticed: it has followed
+-- one, or has the id of a former master, or is in a cluster, where promotions need no such call.
+local function may_have_rival(roles)
+  return string.find(roles, '[1-9]') ~= nil
+      or not string.find(redis.call('INFO', 'replication'), 'master_replid2:0+%s')
+      or not string.find(redis.call('INFO', 'cluster'), 'cluster_enabled:0', 1, true)
+end
+
 -- A replication id also changes where nothing can be lost: when the first replica attaches, and when the
 -- last one was gone for longer than repl-backlog-ttl. Told apart by all of these: the same process (so no
 -- restart, whatever the append-only file had), which is a master, has no id of a former master, and was
