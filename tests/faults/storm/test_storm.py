@@ -10,7 +10,7 @@ from tests.faults.storm.command import repeat_command, run_plan
 from tests.faults.storm.plan import make_plan
 from tests.support.servers import PostgresServer
 
-FRESH = 10
+FRESH = 5
 EVENTS = 500
 SEEDS = Path(__file__).with_name("seeds.txt")
 
@@ -45,7 +45,7 @@ def weather(seed: int, kinds: list[str] | None, events: int, folder: Path, postg
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(150)
 @pytest.mark.parametrize("kept", [*range(FRESH), *kept_seeds()], ids=str)
 def test_a_storm_breaks_no_promise(tmp_path, postgres, kept):
     """Fresh seeds, and every seed that ever found something."""

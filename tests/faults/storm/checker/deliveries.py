@@ -119,5 +119,6 @@ def _newest_of(known: Knowledge, room: str) -> tuple[str, int] | None:
     for log in known.record.logs:
         if log.room == room:
             return log.epoch, log.offset
-    facts = known.ordered.get(room)
-    return (facts[-1].epoch, facts[-1].offset) if facts else None
+    # Redis has forgotten the room; a newer epoch may have begun without an event.
+    facts, epochs = known.ordered.get(room), known.epochs.get(room)
+    return (epochs[-1], facts[-1].offset) if facts and epochs else None

@@ -24,6 +24,10 @@ _REFUSES = """
     CREATE OR REPLACE FUNCTION storm_refuses() RETURNS trigger LANGUAGE plpgsql AS
     $$ BEGIN RAISE EXCEPTION 'not this row' USING ERRCODE = 'check_violation'; END $$
 """
+_PASSES = """
+    CREATE OR REPLACE FUNCTION {name}() RETURNS trigger LANGUAGE plpgsql AS
+    $$ BEGIN RETURN NEW; END $$
+"""
 _TABLES = ("rooms", "members", "messages", "users", "announcements")
 
 
@@ -50,6 +54,12 @@ class PostgresFault(Fault):
                         break
 
         await trio.to_thread.run_sync(run_sql, world.database_url, work)
+
+    async def remove_trigger(self, world: World, function: str, table: str) -> None:
+        """Let it pass everything first, without a lock: who is slowed down holds the table."""
+        await self.execute(
+            world, _PASSES.format(name=function), f"DROP TRIGGER IF EXISTS storm ON {table}"
+        )
 
 
 class PostgresRestart(PostgresFault):
@@ -157,7 +167,7 @@ class PostgresFull(PostgresFault):
         )
 
     async def heal(self, world: World) -> None:
-        await self.execute(world, "DROP TRIGGER IF EXISTS storm ON messages")
+        await self.remove_trigger(world, "storm_full", "messages")
 
 
 class PostgresRefuses(PostgresFault):
@@ -176,7 +186,7 @@ class PostgresRefuses(PostgresFault):
         )
 
     async def heal(self, world: World) -> None:
-        await self.execute(world, "DROP TRIGGER IF EXISTS storm ON messages")
+        await self.remove_trigger(world, "storm_refuses", "messages")
 
 
 class PostgresSlow(PostgresFault):
@@ -194,4 +204,4 @@ class PostgresSlow(PostgresFault):
         )
 
     async def heal(self, world: World) -> None:
-        await self.execute(world, "DROP TRIGGER IF EXISTS storm ON members")
+        await self.remove_trigger(world, "storm_slow", "members")
