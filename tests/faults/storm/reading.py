@@ -123,11 +123,11 @@ def read_logs(world: World, rooms: list[str]) -> list[RoomLog]:
     for room in rooms:
         of_room = keys.room(f"{PROJECT}/{room}")
         names = ("epoch", "offset", "seq", "archived")
-        values = world.redis.command("HMGET", of_room.room, *names)
+        values = world.ask("HMGET", of_room.room, *names)
         if values[0] is None:
             continue
         entries = []
-        for _, (_, raw) in world.redis.command("XRANGE", of_room.log, "-", "+"):
+        for _, (_, raw) in world.ask("XRANGE", of_room.log, "-", "+"):
             entry = parse_entry(raw)
             entries.append(
                 LogEntry(
@@ -145,7 +145,7 @@ def read_logs(world: World, rooms: list[str]) -> list[RoomLog]:
 def read_keys(world: World) -> list[KeyOfRedis]:
     """Everything that Redis holds."""
     keys = []
-    for raw, size, ttl in world.redis.command("EVAL", _ALL_KEYS, 0):
+    for raw, size, ttl in world.ask("EVAL", _ALL_KEYS, 0):
         name = raw.decode().removeprefix(PREFIX)
         kind, _, rest = _OF_A_PARTITION.sub("", name, count=1).partition(":")
         expires_in = None if ttl < 0 else ttl / 1000

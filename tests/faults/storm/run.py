@@ -196,7 +196,7 @@ class Run:
         newest = {}
         for room in self.rooms:
             name = keys.room(f"default/{room}").room
-            epoch, offset = self.world.redis.command("HMGET", name, "epoch", "offset")
+            epoch, offset = self.world.ask("HMGET", name, "epoch", "offset")
             newest[room] = (epoch and epoch.decode(), int(offset or 0))
         return all(
             newest[room][0] is None or (view.epoch, view.offset) == newest[room]

@@ -8,11 +8,13 @@ it; one that ends by itself, or whose output holds a traceback, is a breach unle
 meant to do that (a memory limit) excused it.
 """
 
+import contextlib
 import re
 from collections.abc import AsyncIterator, Collection
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import psutil
 import trio
@@ -133,21 +135,27 @@ class World:
         """What each start of a server needs."""
         (server or self.redis).command("CONFIG", "SET", "appendfsync", self._appendfsync)
 
+    def ask(self, *words: str | int | bytes) -> Any:
+        """Ask the Redis of the moment; again if a sentinel that changes its role ends all
+        connections. Only for what may be repeated."""
+        for _attempt in range(3):
+            with contextlib.suppress(ConnectionResetError):
+                return self.redis.command(*words)
+        return self.redis.command(*words)
+
     def backlog(self) -> int:
         """Events that wait for the archivers."""
         keys = Keys(PARTITIONS)
-        return sum(self.redis.command("XLEN", keys.archive(p)) for p in range(PARTITIONS))
+        return sum(self.ask("XLEN", keys.archive(p)) for p in range(PARTITIONS))
 
     def unarchived_since(self) -> float:
         """The time of the oldest event that only Redis has: what came before is in PostgreSQL."""
         keys = Keys(PARTITIONS)
         asked = trio.current_time()
-        seconds, micros = map(int, self.redis.command("TIME"))
+        seconds, micros = map(int, self.ask("TIME"))
         oldest = seconds * 1000 + micros // 1000
         for partition in range(PARTITIONS):
-            for entry_id, _ in self.redis.command(
-                "XRANGE", keys.archive(partition), "-", "+", "COUNT", 1
-            ):
+            for entry_id, _ in self.ask("XRANGE", keys.archive(partition), "-", "+", "COUNT", 1):
                 oldest = min(oldest, int(entry_id.partition(b"-")[0]))
         return asked - (seconds + micros / 1e6 - oldest / 1000)
 
