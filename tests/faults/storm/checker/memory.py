@@ -33,7 +33,7 @@ def check_memory(known: Knowledge) -> Iterator[Breach]:
         yield from _check_key(known, rooms, key)
     asked = sum(
         1 for one in known.record.operations
-        if one.kind == "publish" and one.outcome != "failed" and one.asked.get("client_id")
+        if one.kind == "publish" and one.asked.get("client_id")
     )  # fmt: skip
     if counts["sent"] > asked:
         yield Breach(Kind.UNBOUNDED, f"{counts['sent']} idempotency keys of {asked} publishes")
