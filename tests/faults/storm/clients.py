@@ -338,7 +338,7 @@ class Client:
             await self._publish(room, commands)
 
     async def _repeat_unanswered(self, only: str | None = None) -> None:
-        for room, view in self.views.items():
+        for room, view in list(self.views.items()):
             if view.unanswered and only in (None, room):
                 await self._publish(room, list(view.unanswered))
 
