@@ -10,7 +10,7 @@ from tests.faults.storm.command import repeat_command, run_plan
 from tests.faults.storm.plan import make_plan
 from tests.support.servers import PostgresServer
 
-FRESH = 5
+FRESH = 2
 EVENTS = 500
 SEEDS = Path(__file__).with_name("seeds.txt")
 
