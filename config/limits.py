@@ -33,7 +33,7 @@ RESUME_EVENTS_MAX: Final = 1000
 # The smallest SEND_QUEUE_BYTES takes a whole frame, so a resume makes nobody a slow consumer.
 RESUME_BYTES_MAX: Final = 720 * 1024
 # Unarchived events a subscribe looks through for the unread count. The archiver is normally some
-# hundred milliseconds behind; while it is further, what lies beyond is estimated by seq instead of
+# hundred milliseconds behind; while it is further, what lies beyond is estimated, instead of
 # letting every subscribe read a backlog.
 LAG_EVENTS_MAX: Final = 200
 # A room hears of one user's read (delivered) mark at most once in this: the newest counts.

@@ -14,13 +14,11 @@ import argparse
 import json
 import random
 import signal
-import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import trio
@@ -28,11 +26,11 @@ import trio
 from broker.protocol.events import event_frame
 from storage.postgres.removals import begin_removal
 from tests.faults.archive_model import RoomModel, differences
+from tests.faults.own_servers import own_servers
 from tests.support.local_broker import LocalBroker, open_broker
 from tests.support.processes import Processes
 from tests.support.rooms import PROJECT, Storage
 from tests.support.seen import Event
-from tests.support.servers import PostgresServer, RedisServer
 from tests.support.waiting import wait_until
 
 MODULE: Final = "tests.faults.dying_archiver"
@@ -234,20 +232,10 @@ def main() -> None:
     given = parser.parse_args()
     print(f"seed {given.seed}")
     began = time.monotonic()
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        redis, postgres = RedisServer(folder / "redis"), PostgresServer(folder / "postgres")
-        processes = Processes(folder / "processes", {})
-        redis.start()
-        postgres.start()
-        try:
-            run = partial(run_points, processes, redis.url, postgres.create_database())
-            points = trio.run(partial(run, rng=random.Random(given.seed), count=given.points))
-            print(f"{len(points)} points in {time.monotonic() - began:.0f} s")
-        finally:
-            processes.kill_all()
-            redis.stop()
-            postgres.stop()
+    with own_servers() as (redis, postgres, processes):
+        run = partial(run_points, processes, redis.url, postgres.create_database())
+        points = trio.run(partial(run, rng=random.Random(given.seed), count=given.points))
+    print(f"{len(points)} points in {time.monotonic() - began:.0f} s")
 
 
 if __name__ == "__main__":

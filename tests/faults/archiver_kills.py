@@ -13,18 +13,17 @@ from __future__ import annotations
 
 import argparse
 import random
-import tempfile
 import time
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 import trio
 
 from tests.faults.archiver_load import Load
+from tests.faults.own_servers import own_servers
 from tests.support.deployment import Deployment, start_deployment
 from tests.support.processes import Processes, ServerProcess
-from tests.support.servers import PostgresServer, RedisServer, fetch
+from tests.support.servers import RedisServer, fetch
 from tests.support.waiting import pass_time, wait_until
 
 ROOMS = 3
@@ -143,19 +142,9 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--seed", type=int, default=random.randrange(2**32))
     given = parser.parse_args()
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        redis, postgres = RedisServer(folder / "redis"), PostgresServer(folder / "postgres")
-        processes = Processes(folder / "processes", {})
-        redis.start()
-        postgres.start()
-        try:
-            run = partial(run_kills, processes, redis, postgres.create_database())
-            print(trio.run(partial(run, kills=given.kills, seed=given.seed)))
-        finally:
-            processes.kill_all()
-            redis.stop()
-            postgres.stop()
+    with own_servers() as (redis, postgres, processes):
+        run = partial(run_kills, processes, redis, postgres.create_database())
+        print(trio.run(partial(run, kills=given.kills, seed=given.seed)))
 
 
 if __name__ == "__main__":

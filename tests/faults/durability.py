@@ -24,6 +24,7 @@ from tests.support.proxy import open_proxy
 from tests.support.script_rooms import ScriptRooms, open_rooms
 from tests.support.sentinels import SERVICE, WatchedRedis
 from tests.support.servers import RedisServer
+from tests.support.waiting import pass_time
 from workers.embedded.ports import LOOPBACK
 
 ROOMS = [f"p/room-{number}" for number in range(8)]
@@ -51,7 +52,7 @@ class Load:
                 if "NOREPLICAS" not in error.reason:
                     return
                 self.refused += 1
-                await trio.sleep(0.05)
+                await pass_time(0.05)
                 continue
             if not isinstance(outcome, Appended):
                 return
@@ -91,7 +92,7 @@ async def load_on(url: str) -> AsyncIterator[Load]:
         async with trio.open_nursery() as nursery:
             for room in ROOMS:
                 nursery.start_soon(load.run, room)
-            await trio.sleep(LOAD_SECONDS)
+            await pass_time(LOAD_SECONDS)
             yield load
 
 
@@ -134,7 +135,7 @@ async def fail_over(*, is_cut: bool = False, **settings: str) -> Result:
                 async with load_on(first.url) as load:
                     if is_cut:
                         link.swallow()
-                        await trio.sleep(CUT_SECONDS)
+                        await pass_time(CUT_SECONDS)
                     first.kill()
             second.command("REPLICAOF", "NO", "ONE")
             return Result(load.answered, *load.lost(second), load.refused)
@@ -156,7 +157,7 @@ async def split_brain(*, by_sentinels: bool, **settings: str) -> Result:
                 servers.hide(servers.first)
                 servers.sentinels[0].command("SENTINEL", "FAILOVER", SERVICE)
                 if not by_sentinels:
-                    await trio.sleep(CUT_SECONDS * 2)
+                    await pass_time(CUT_SECONDS * 2)
                     load.is_over = True
             return Result(load.answered, *load.lost(servers.second), load.refused)
         finally:

@@ -15,6 +15,7 @@ from typing import Literal
 
 import trio
 
+from tests.support.waiting import pass_time
 from workers.embedded.ports import LOOPBACK
 
 Direction = Literal["to_server", "to_client"]
@@ -171,7 +172,7 @@ class TcpProxy:
     async def _send_bytewise(self, target: trio.SocketStream, data: bytes) -> None:
         for place in range(min(len(data), _TRICKLED_BYTES_MAX)):
             await target.send_all(data[place : place + 1])
-            await trio.sleep(0.001)
+            await pass_time(0.001)
         await target.send_all(data[_TRICKLED_BYTES_MAX:])
 
     def _within_limit(self, data: bytes, direction: Direction) -> tuple[bytes, bool]:

@@ -46,7 +46,7 @@ print(random.random(), trio._core._run._r.random(), secrets.token_hex(), ssl.RAN
       uuid.uuid4(), uuid_utils.uuid4(), str(uuid_utils.uuid7())[15:], tempfile.mktemp())
 """
 _OWNER = """
-import sys, time
+import signal
 from pathlib import Path
 from tests.support.forking import ForkServer
 server = ForkServer(imports=[])
@@ -54,9 +54,9 @@ with open("out", "wb") as output:
     child = server.start("stays", [], cwd=Path.cwd(), env={}, output=output)
 print(server.pid, flush=True)
 print(child.pid, flush=True)
-time.sleep(600)
+signal.pause()
 """
-_STAYS = "import time; print('here', flush=True); time.sleep(600)"
+_STAYS = "import signal; print('here', flush=True); signal.pause()"
 
 
 class Forks:
@@ -164,7 +164,7 @@ def test_a_child_can_be_stopped_and_killed(forks: Forks) -> None:
 def test_what_a_child_leaves_behind_in_its_session_ends_with_it(forks: Forks) -> None:
     child = forks.start(
         "import subprocess, sys\n"
-        "sleeper = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'])\n"
+        "sleeper = subprocess.Popen([sys.executable, '-c', 'import signal; signal.pause()'])\n"
         f"print(sleeper.pid, flush=True)\n{_STAYS}"
     )
     forks.wait_here()

@@ -9,7 +9,7 @@ import trio
 import trio.lowlevel
 
 from tests.hostile.attacks.floods import json_bombs_of
-from tests.hostile.attacks.slow_writers import stay_silent, trickle
+from tests.hostile.attacks.slow_writers import send_endless_head, stay_silent, trickle
 from tests.hostile.force import Force
 from tests.hostile.target import Target, http_status, read_all, send_quietly
 from tests.support.lean_client import encode_client_frame
@@ -34,18 +34,7 @@ async def nothing_said(target: Target, force: Force) -> Counter[str]:
 
 async def header_floods(target: Target, force: Force) -> Counter[str]:
     """A head without end."""
-
-    async def attack() -> str:
-        async with target.tcp(api=True) as stream:
-            await send_quietly(stream, b"GET /healthz HTTP/1.1\r\n")
-            for number in range(2000):
-                if not await send_quietly(stream, b"X-%d: %b\r\n" % (number, b"y" * 1000)):
-                    break
-            with trio.move_on_after(_PATIENCE):
-                return http_status(await read_all(stream))
-        return "not closed"
-
-    return await force.each(attack)
+    return await force.each(lambda: send_endless_head(target, "/healthz", api=True))
 
 
 async def endless_bodies(target: Target, force: Force) -> Counter[str]:
