@@ -79,10 +79,21 @@ def private_redis(tmp_path: Path) -> Iterator[RedisServer]:
 
 
 @pytest.fixture(scope="session")
-def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresServer]:
+def postgres_files(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The files of a PostgreSQL that has the newest schema; every other one is a copy."""
+    folder = tmp_path_factory.mktemp("postgres-files")
+    PostgresServer.make_files(folder)
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def postgres_server(
+    tmp_path_factory: pytest.TempPathFactory, postgres_files: Path
+) -> Iterator[PostgresServer]:
     """The PostgreSQL of the run. Leave it running; for faults take `private_postgres`."""
-    folder = tmp_path_factory.mktemp("postgres")
-    server = PostgresServer(folder, ahead=True)
+    folder = tmp_path_factory.getbasetemp() / "postgres"
+    server = PostgresServer.copy(postgres_files, folder, ahead=True)
     server.start()
     yield server
     server.stop()
@@ -98,9 +109,9 @@ def database_url(postgres_server: PostgresServer) -> Iterator[str]:
 
 
 @pytest.fixture
-def private_postgres(tmp_path: Path) -> Iterator[PostgresServer]:
+def private_postgres(tmp_path: Path, postgres_files: Path) -> Iterator[PostgresServer]:
     """A PostgreSQL for this test alone; `create_database()` gives a migrated database."""
-    server = PostgresServer(tmp_path / "postgres")
+    server = PostgresServer.copy(postgres_files, tmp_path / "postgres")
     server.start()
     yield server
     server.stop()

@@ -8,12 +8,13 @@ import asyncio
 import contextlib
 import signal
 import socket
+import subprocess
 import threading
 import uuid
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import asyncpg
 import psutil
@@ -135,11 +136,25 @@ class PostgresServer:
     ones are dropped, in the background while a test runs.
     """
 
-    def __init__(self, folder: Path, *, ahead: bool = False) -> None:
+    def __init__(self, folder: Path, *, ahead: bool = False, has_template: bool = False) -> None:
         self._server = EmbeddedPostgres(folder, durable=False)
-        self._has_template = False
+        self._has_template = has_template
         self._background = ThreadPoolExecutor(1, "test-databases") if ahead else None
         self._next: Future[str] | None = None
+
+    @classmethod
+    def copy(cls, made: Path, folder: Path, *, ahead: bool = False) -> Self:
+        """A server whose files are those that `make_files` has made."""
+        subprocess.run(["cp", "-a", made, folder], check=True)
+        return cls(folder, ahead=ahead, has_template=True)
+
+    @classmethod
+    def make_files(cls, folder: Path) -> None:
+        """The files of a server that has the template, to be copied: it takes seconds to make."""
+        server = cls(folder)
+        server.start()
+        server._make_template()
+        server.stop()
 
     @property
     def url(self) -> str:

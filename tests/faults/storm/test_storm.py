@@ -26,9 +26,11 @@ def kept_seeds() -> list[tuple[int, list[str] | None, int]]:
 
 
 @pytest.fixture(scope="module")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresServer]:
+def postgres(
+    tmp_path_factory: pytest.TempPathFactory, postgres_files: Path
+) -> Iterator[PostgresServer]:
     """A PostgreSQL that storms may stop, kill and fill; each has a database of its own in it."""
-    server = PostgresServer(tmp_path_factory.mktemp("postgres"))
+    server = PostgresServer.copy(postgres_files, tmp_path_factory.mktemp("storms") / "postgres")
     server.start()
     yield server
     server.stop()
