@@ -23,8 +23,11 @@ from tests.faults.storm.plan import Plan, make_plan
 from tests.faults.storm.results import line_of, table_of
 from tests.faults.storm.run import Outcome, open_run
 from tests.support.servers import PostgresServer
+from tests.support.time_limit import within
 
 EVENTS = 5000
+TIME_LIMIT = 600.0
+"""Seconds for one run, twice what the slowest took; then it fails, with the stack of every task."""
 COMMAND = "python -m tests.faults.storm"
 
 
@@ -90,9 +93,11 @@ def _campaign(options: argparse.Namespace) -> int:
     return 1 if failed else 0
 
 
-def run_plan(plan: Plan, folder: Path, postgres: PostgresServer) -> tuple[Outcome, list[Breach]]:
-    """Act the plan out and judge it; the breaches."""
-    return trio.run(partial(_run_plan, plan, folder, postgres))
+def run_plan(
+    plan: Plan, folder: Path, postgres: PostgresServer, *, limit: float = TIME_LIMIT
+) -> tuple[Outcome, list[Breach]]:
+    """Act the plan out and judge it; the breaches. OverTime if it takes longer than `limit`."""
+    return trio.run(within, limit, partial(_run_plan, plan, folder, postgres))
 
 
 async def _run_plan(

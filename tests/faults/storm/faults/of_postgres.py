@@ -2,6 +2,7 @@
 
 import contextlib
 import random
+import threading
 from typing import Any
 
 import asyncpg
@@ -123,7 +124,7 @@ class PostgresLock(PostgresFault):
         self._table = rng.choice(_TABLES)
         if rng.random() < 0.1:
             self.length = rng.uniform(8.0, 30.0)
-        self._release = trio.Event()
+        self._release = threading.Event()
         self._released = trio.Event()
 
     def __str__(self) -> str:
@@ -139,12 +140,13 @@ class PostgresLock(PostgresFault):
             with contextlib.suppress(asyncpg.PostgresError):
                 async with connection.transaction():
                     await connection.execute(statement, timeout=60)
-                    trio.from_thread.run(self._release.wait, trio_token=token)
+                    self._release.wait()
 
-        token = trio.lowlevel.current_trio_token()
+        # A run that fails meanwhile is cancelled and heals nothing: it must not wait for this.
         try:
-            await trio.to_thread.run_sync(run_sql, world.database_url, work)
+            await trio.to_thread.run_sync(run_sql, world.database_url, work, abandon_on_cancel=True)
         finally:
+            self._release.set()
             self._released.set()
 
     async def heal(self, world: World) -> None:

@@ -121,9 +121,13 @@ class RedisBusy(RedisFault):
         self._ended.set()
 
     async def heal(self, world: World) -> None:
-        while not self._ended.is_set():
-            with contextlib.suppress(ResponseError):
+        """Until there is none to kill: whoever waits for its answer may give up before."""
+        while True:
+            try:
                 await self.command(world, "SCRIPT", "KILL")
+            except ResponseError:
+                if self._ended.is_set():
+                    return
             with trio.move_on_after(1):
                 await self._ended.wait()
 
