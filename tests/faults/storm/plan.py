@@ -39,6 +39,11 @@ class Plan:
         """The ways that its faults hit."""
         return {name for fault in self.faults for name in fault.ways}
 
+    @property
+    def prepares(self) -> list[str]:
+        """What PostgreSQL is told before anything runs, each statement once."""
+        return list(dict.fromkeys(text for fault in self.faults for text in fault.prepares))
+
     def rng_of(self, name: str) -> random.Random:
         """The generator of one client or of one purpose."""
         return random.Random(f"{self.seed}/{name}")

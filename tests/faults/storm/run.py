@@ -256,5 +256,6 @@ async def open_run(plan: Plan, folder: Path, postgres: PostgresServer) -> AsyncI
         appendfsync=plan.appendfsync,
         has_sentinels=plan.layout == "sentinels",
         ways=plan.ways,
+        prepares=plan.prepares,
     ) as world:
         yield Run(plan, world)

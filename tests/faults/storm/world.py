@@ -10,7 +10,7 @@ meant to do that (a memory limit) excused it.
 
 import contextlib
 import re
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,7 +26,7 @@ from tests.support.deployment import FAST, PARTITIONS, make_key
 from tests.support.processes import Processes, ServerProcess
 from tests.support.proxy import TcpProxy, open_proxy
 from tests.support.sentinels import WatchedRedis
-from tests.support.servers import PostgresServer, RedisServer
+from tests.support.servers import PostgresServer, RedisServer, run_sql
 from workers.embedded.ports import free_port
 
 BROKERS = 3
@@ -231,10 +231,11 @@ async def open_world(
     appendfsync: str = "everysec",
     has_sentinels: bool = False,
     ways: Collection[str] = (),
+    prepares: Sequence[str] = (),
 ) -> AsyncIterator[World]:
     """A fresh Redis and database, and all processes, ready. Everything ends with the block.
 
-    `ways`: those that get a proxy.
+    `ways`: those that get a proxy; `prepares`: statements for the database.
     """
     redis = WatchedRedis(folder / "redis") if has_sentinels else RedisServer(folder / "redis")
     database_url = postgres.create_database()
@@ -255,6 +256,7 @@ async def open_world(
             world.prepare_redis()
             # Without it a commit is in the memory of PostgreSQL only, which a kill loses.
             await _make_commits_last(world)
+            await _prepare(world, prepares)
             world.key = await make_key(database_url)
             for kind, count in (("broker", BROKERS), ("archiver", ARCHIVERS), ("api", 1)):
                 for number in range(count):
@@ -287,6 +289,14 @@ async def _make_part(
     }
     urls |= {end: proxy.replace_port(urls[end]) for end, proxy in proxies.items() if end in urls}
     return Part(name, kind, proxies, {"REDIS_URL": urls["redis"], "DATABASE_URL": urls["postgres"]})
+
+
+async def _prepare(world: World, statements: Sequence[str]) -> None:
+    async def work(connection: Any) -> None:
+        for statement in statements:
+            await connection.execute(statement)
+
+    await trio.to_thread.run_sync(run_sql, world.database_url, work)
 
 
 async def _make_commits_last(world: World) -> None:

@@ -3,9 +3,9 @@
 A new kind is a file here (or a class in one of these files): subclass `Fault`, name it by `kind`,
 draw everything that is random in `__init__` from the given generator, so that a seed gives the same
 fault again. `takes` names what no other fault may touch meanwhile, `ways` which ways it needs a
-proxy on. `begin` does the harm, `heal`
-takes it back and returns when what it hit can work again; both may be called with the rest of the
-system in any state. A fault that may take answered writes with it says so in
+proxy on, `prepares` the statements that PostgreSQL gets before anything runs. `begin` does the
+harm, `heal` takes it back and returns when what it hit can work again; both may be called with the
+rest of the system in any state. A fault that may take answered writes with it says so in
 `World.may_have_lost`.
 """
 
@@ -35,6 +35,7 @@ class Fault:
     def __init__(self, rng: random.Random) -> None:
         self.takes: frozenset[str] = frozenset()
         self.ways: frozenset[str] = frozenset()
+        self.prepares: tuple[str, ...] = ()
         self.length = rng.uniform(*self.lengths)
         self.at = 0.0
 

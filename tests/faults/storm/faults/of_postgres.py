@@ -3,7 +3,7 @@
 import contextlib
 import random
 import threading
-from typing import Any
+from typing import Any, ClassVar
 
 import asyncpg
 import trio
@@ -13,22 +13,10 @@ from tests.faults.storm.faults import Fault
 from tests.faults.storm.world import World
 from tests.support.servers import run_sql
 
-_IS_FULL = """
-    CREATE OR REPLACE FUNCTION storm_full() RETURNS trigger LANGUAGE plpgsql AS
-    $$ BEGIN RAISE EXCEPTION 'no space left on device' USING ERRCODE = 'disk_full'; END $$
-"""
-_IS_SLOW = """
-    CREATE OR REPLACE FUNCTION storm_slow() RETURNS trigger LANGUAGE plpgsql AS
-    $$ BEGIN PERFORM pg_sleep(4); RETURN NEW; END $$
-"""
-_REFUSES = """
-    CREATE OR REPLACE FUNCTION storm_refuses() RETURNS trigger LANGUAGE plpgsql AS
-    $$ BEGIN RAISE EXCEPTION 'not this row' USING ERRCODE = 'check_violation'; END $$
-"""
-_PASSES = """
-    CREATE OR REPLACE FUNCTION {name}() RETURNS trigger LANGUAGE plpgsql AS
-    $$ BEGIN RETURN NEW; END $$
-"""
+_IS_FULL = "BEGIN RAISE EXCEPTION 'no space left on device' USING ERRCODE = 'disk_full'; END"
+_IS_SLOW = "BEGIN PERFORM pg_sleep(4); RETURN NEW; END"
+_REFUSES = "BEGIN RAISE EXCEPTION 'not this row' USING ERRCODE = 'check_violation'; END"
+_PASSES = "BEGIN RETURN NEW; END"
 _TABLES = ("rooms", "members", "messages", "users", "announcements")
 
 
@@ -39,28 +27,49 @@ class PostgresFault(Fault):
         super().__init__(rng)
         self.takes = frozenset({"postgres"})
 
-    async def execute(self, world: World, *statements: str) -> None:
-        """Run statements, each by itself, on the deployment's database."""
+    async def execute(self, world: World, statement: str) -> None:
+        """Run a statement on the deployment's database."""
 
         async def work(connection: Any) -> None:
-            # Who waits for a table's lock holds up everybody behind: no part of these faults.
-            await connection.execute("SET lock_timeout = '1s'")
-            for statement in statements:
-                while True:
-                    # A trigger locks partition after partition, as archivers do: either may lose.
-                    with contextlib.suppress(
-                        asyncpg.DeadlockDetectedError, asyncpg.LockNotAvailableError
-                    ):
-                        await connection.execute(statement, timeout=60)
-                        break
+            await connection.execute(statement, timeout=60)
 
         await trio.to_thread.run_sync(run_sql, world.database_url, work)
 
-    async def remove_trigger(self, world: World, function: str, table: str) -> None:
-        """Let it pass everything first, without a lock: who is slowed down holds the table."""
-        await self.execute(
-            world, _PASSES.format(name=function), f"DROP TRIGGER IF EXISTS storm ON {table}"
+
+class TriggerFault(PostgresFault):
+    """What a trigger does that stands from the beginning and else lets everything pass.
+
+    To make or drop one locks every partition, and with archivers at work that comes about after
+    minutes in which nobody else gets through; a function is replaced without a lock.
+    """
+
+    when: ClassVar[str]
+    """Before what, and of which rows."""
+    body: ClassVar[str]
+    """What the trigger does while the fault lasts."""
+
+    def __init__(self, rng: random.Random) -> None:
+        super().__init__(rng)
+        self.prepares = (
+            self._function(_PASSES),
+            self.when.format(trigger=self._name, function=f"{self._name}()"),
         )
+
+    @property
+    def _name(self) -> str:
+        return self.kind.replace("-", "_")
+
+    def _function(self, body: str) -> str:
+        return (
+            f"CREATE OR REPLACE FUNCTION {self._name}() RETURNS trigger LANGUAGE plpgsql "
+            f"AS $$ {body} $$"
+        )
+
+    async def begin(self, world: World) -> None:
+        await self.execute(world, self._function(self.body))
+
+    async def heal(self, world: World) -> None:
+        await self.execute(world, self._function(_PASSES))
 
 
 class PostgresRestart(PostgresFault):
@@ -154,56 +163,41 @@ class PostgresLock(PostgresFault):
         await self._released.wait()
 
 
-class PostgresFull(PostgresFault):
+class PostgresFull(TriggerFault):
     """The disk is full: every insert of a message fails, by a trigger."""
 
     kind = "postgres-full"
     lengths = (0.5, 6.0)
-
-    async def begin(self, world: World) -> None:
-        await self.execute(
-            world,
-            _IS_FULL,
-            "CREATE TRIGGER storm BEFORE INSERT ON messages "
-            "FOR EACH ROW EXECUTE FUNCTION storm_full()",
-        )
-
-    async def heal(self, world: World) -> None:
-        await self.remove_trigger(world, "storm_full", "messages")
+    when = (
+        "CREATE OR REPLACE TRIGGER {trigger} BEFORE INSERT ON messages "
+        "FOR EACH ROW EXECUTE FUNCTION {function}"
+    )
+    body = _IS_FULL
 
 
-class PostgresRefuses(PostgresFault):
+class PostgresRefuses(TriggerFault):
     """Rows with a certain word are refused for their content: dead letters, and nothing else is."""
 
     kind = "postgres-refuses"
     lengths = (2.0, 8.0)
+    when = (
+        "CREATE OR REPLACE TRIGGER {trigger} BEFORE INSERT ON messages FOR EACH ROW "
+        f"WHEN (NEW.content LIKE '%{UNSTORABLE}%') EXECUTE FUNCTION {{function}}"
+    )
+    body = _REFUSES
 
     async def begin(self, world: World) -> None:
         world.unstorable = UNSTORABLE
-        await self.execute(
-            world,
-            _REFUSES,
-            "CREATE TRIGGER storm BEFORE INSERT ON messages FOR EACH ROW "
-            f"WHEN (NEW.content LIKE '%{UNSTORABLE}%') EXECUTE FUNCTION storm_refuses()",
-        )
-
-    async def heal(self, world: World) -> None:
-        await self.remove_trigger(world, "storm_refuses", "messages")
+        await super().begin(world)
 
 
-class PostgresSlow(PostgresFault):
+class PostgresSlow(TriggerFault):
     """Changes of members take longer than a statement may (3 s): they time out."""
 
     kind = "postgres-slow"
     lengths = (2.0, 8.0)
-
-    async def begin(self, world: World) -> None:
-        await self.execute(
-            world,
-            _IS_SLOW,
-            "CREATE TRIGGER storm BEFORE INSERT OR UPDATE ON members "
-            "FOR EACH ROW EXECUTE FUNCTION storm_slow()",
-        )
-
-    async def heal(self, world: World) -> None:
-        await self.remove_trigger(world, "storm_slow", "members")
+    when = (
+        "CREATE OR REPLACE TRIGGER {trigger} BEFORE INSERT OR UPDATE ON members "
+        "FOR EACH ROW EXECUTE FUNCTION {function}"
+    )
+    body = _IS_SLOW
