@@ -94,7 +94,7 @@ class Seeder:
             life_age_ms=inputs.life_age_ms,
             redis_offset=max(offset, inputs.offset),
             redis_seq=max(seq, inputs.seq),
-            has_rival=inputs.has_rival,
+            must_skip=inputs.must_skip,
             fence_wait_ms=int(limits.FENCE_WAIT * 1000),
             window_s=self._rooms.limits.window_ms / 1000,
             verified_at=verified_at,

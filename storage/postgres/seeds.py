@@ -6,8 +6,9 @@ Rules (mechanisms: life, seed):
   was late to say that higher seqs were given in an earlier life: these are skipped.
 - A room that comes from another life gets a base above everything that anybody reported. The
   archiver takes events of other lives only up to that base, so no number is ever given twice.
-- Where another server may go on numbering under the life before (a promoted replica, and a master
-  that has not noticed), the base lies RIVAL_SKIP seqs higher: what both number meanwhile differs.
+- Where numbers may have been given that nobody reports in time, the base lies UNREPORTED_SKIP seqs
+  higher: another server may go on numbering under the life before (a promoted replica, and a master
+  that has not noticed), or Redis was emptied, and the only node that knows is stopped.
   The same if a room is taken over by an older life, which is how such a master looks from here.
 - A life is never taken back: whoever verified a life before the room was last seeded may hold one
   that has ended meanwhile, and has to verify again.
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 SEED_SENT_MAX: Final = 5000
 # Seqs that a room skips where two servers may be numbering it: more than a busy room's messages
 # (1000 a second) until the last node has left the old one (some seconds; docs/durability.md).
-RIVAL_SKIP: Final = 10_000
+UNREPORTED_SKIP: Final = 10_000
 # What a seeder that has to look again is told to wait.
 VERIFY_AGAIN_AFTER: Final = 0.05
 
@@ -105,7 +106,7 @@ async def seed_room(
     life_age_ms: int,
     redis_offset: int,
     redis_seq: int,
-    has_rival: bool,
+    must_skip: bool,
     fence_wait_ms: int,
     window_s: float,
     verified_at: float,
@@ -116,7 +117,7 @@ async def seed_room(
     a node knows) come from one script call; `verified_at` is `time.monotonic()` from before it.
     Raises SeedTooEarly for a room of an earlier life while `life` is younger than `fence_wait_ms`,
     and if the room was seeded after `verified_at`. Idempotent; a deleted room is seeded too.
-    `has_rival`: another server may still be numbering under the life before `life`.
+    `must_skip`: numbers of the life before `life` may be out that are not in `redis_seq`.
     """
 
     async def decide(connection: asyncpg.Connection) -> RoomSeed | None:
@@ -129,8 +130,8 @@ async def seed_room(
         if row["epoch"] != life:
             _check_patience(row, life_age_ms, fence_wait_ms, verified_at)
             offset, seq = max(offset, redis_offset), max(seq, redis_seq)
-            if _may_be_numbered_elsewhere(row["epoch"], life, has_rival):
-                seq += RIVAL_SKIP
+            if _may_lack_numbers(row["epoch"], life, must_skip):
+                seq += UNREPORTED_SKIP
             await connection.execute(_REBASE, pk, life, offset, seq)
         elif redis_seq > seq:
             seq = redis_seq
@@ -152,9 +153,9 @@ async def seed_room(
     return await database.transaction(decide)
 
 
-def _may_be_numbered_elsewhere(before: str | None, life: str, has_rival: bool) -> bool:
+def _may_lack_numbers(before: str | None, life: str, must_skip: bool) -> bool:
     """Lives are UUIDs of version 7: an older one sorts first; a clock that is off costs a skip."""
-    return before is not None and (has_rival or life < before)
+    return before is not None and (must_skip or life < before)
 
 
 def _check_patience(

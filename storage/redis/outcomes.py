@@ -133,8 +133,8 @@ class SeedInputs(NamedTuple):
     life_age_ms: int
     offset: int
     seq: int
-    has_rival: bool
-    """Whether another server may still be numbering under the life before."""
+    must_skip: bool
+    """Whether numbers may have been given that nobody can report in time."""
 
 
 class LateFloor(NamedTuple):

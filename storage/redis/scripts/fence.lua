@@ -2,7 +2,8 @@
 -- stored replication id is another (or none), a new life begins and every room is cold; the loser of
 -- a race gets the winner's life. Where the server provably lost nothing (see `lost_nothing`), the
 -- life takes over its new replication id instead. A life that may have a rival (another master that goes
--- on under the life before) says so: rooms skip numbers when they come over to it.
+-- on under the life before), or that finds nothing (what only a stopped node could report was given),
+-- says so: rooms skip numbers when they come over to it.
 -- `leases` is no key of the call: in a cluster it may be of another shard, and is not read there.
 -- KEYS: life
 -- ARGV: new_life_id, leases
@@ -27,6 +28,7 @@ if is_whole then
   return {life[1], ms - tonumber(life[3]), 2}
 end
 local roles = role_changes()
+local skips = not life[1] or may_have_rival(roles)
 redis.call('HSET', KEYS[1], 'id', ARGV[1], 'replid', replid, 'at', ms, 'run', own_run(), 'roles', roles,
-  'rival', may_have_rival(roles) and '1' or '0')
+  'rival', skips and '1' or '0')
 return {ARGV[1], 0, 1}

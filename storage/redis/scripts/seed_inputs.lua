@@ -1,7 +1,7 @@
 -- What Redis and the nodes still know of a cold room's numbering, for the seed in PostgreSQL.
 -- KEYS: life, room, log, floors
 -- ARGV: life_id, R
--- RETURNS: {'OK', life_age_ms, offset, seq, 1 if the life may have a rival, else 0} | {'FENCED'}
+-- RETURNS: {'OK', life_age_ms, offset, seq, 1 if rooms that come over to the life skip numbers, else 0} | {'FENCED'}
 -- include: clock
 -- include: life
 if not life_holds(KEYS[1], ARGV[1]) then return {'FENCED'} end

@@ -6,7 +6,7 @@ import pytest
 import trio
 
 from storage.postgres.pool import Database
-from storage.postgres.seeds import RIVAL_SKIP, RoomSeed, SeedTooEarly, seed_room
+from storage.postgres.seeds import UNREPORTED_SKIP, RoomSeed, SeedTooEarly, seed_room
 from tests.support.waiting import wait_until
 
 WAIT_MS = 2000
@@ -30,7 +30,7 @@ async def seed(database: Database, life: str = "new", **inputs) -> RoomSeed | No
         "life_age_ms": WAIT_MS,
         "redis_offset": 0,
         "redis_seq": 0,
-        "has_rival": False,
+        "must_skip": False,
         "fence_wait_ms": WAIT_MS,
         "window_s": 600.0,
         "verified_at": time.monotonic(),
@@ -59,7 +59,7 @@ async def test_a_room_that_does_not_exist_has_no_seed(database: Database):
     await make_room(database)
     assert await seed_room(
         database, "other", "general", "new", life_age_ms=0, redis_offset=0, redis_seq=0,
-        has_rival=False, fence_wait_ms=0, window_s=600, verified_at=time.monotonic(),
+        must_skip=False, fence_wait_ms=0, window_s=600, verified_at=time.monotonic(),
     ) is None  # fmt: skip
 
 
@@ -112,10 +112,10 @@ async def test_another_life_goes_on_above_whatever_anybody_knows(
 async def test_numbers_are_skipped_where_another_server_may_go_on(database: Database):
     """A promoted replica: the old master may number on for those who have not noticed."""
     await make_room(database, epoch="earlier", archived_offset=10, seq=8)
-    found = await seed(database, has_rival=True, redis_offset=12, redis_seq=9)
+    found = await seed(database, must_skip=True, redis_offset=12, redis_seq=9)
     assert found is not None
-    assert (found.offset, found.seq) == (12, 9 + RIVAL_SKIP)
-    assert await seed(database, has_rival=True) == found, "once"
+    assert (found.offset, found.seq) == (12, 9 + UNREPORTED_SKIP)
+    assert await seed(database, must_skip=True) == found, "once"
 
 
 async def test_an_older_life_that_takes_a_room_back_numbers_elsewhere(database: Database):
@@ -123,15 +123,15 @@ async def test_an_older_life_that_takes_a_room_back_numbers_elsewhere(database: 
     await make_room(database, epoch="life-1", archived_offset=10, seq=8)
     seqs = []
     for life in ("life-2", "life-1", "life-2"):
-        found = await seed(database, life, has_rival=life == "life-2")
+        found = await seed(database, life, must_skip=life == "life-2")
         assert found is not None
         seqs.append(found.seq)
-    assert seqs == [8 + RIVAL_SKIP, 8 + 2 * RIVAL_SKIP, 8 + 3 * RIVAL_SKIP]
+    assert seqs == [8 + UNREPORTED_SKIP, 8 + 2 * UNREPORTED_SKIP, 8 + 3 * UNREPORTED_SKIP]
 
 
 async def test_a_room_that_nobody_has_numbered_skips_nothing(database: Database):
     await make_room(database)
-    found = await seed(database, has_rival=True)
+    found = await seed(database, must_skip=True)
     assert found is not None
     assert found.seq == 0
 

@@ -146,28 +146,38 @@ async def test_following_another_server_ends_the_life(private_redis: RedisServer
         private_redis.command("REPLICAOF", "NO", "ONE")
         await rooms.rooms.check_lives()
         assert rooms.life() != known
-        assert await has_rival(rooms)
+        assert await must_skip(rooms)
         # The count of such commands alone is enough, when the former id is forgotten.
         known = rooms.life()
         private_redis.command("REPLICAOF", "127.0.0.1", 1)
         private_redis.command("REPLICAOF", "NO", "ONE")
         assert not await life_after(rooms)
         assert rooms.life() != known
-        assert await has_rival(rooms), "what it followed goes on, perhaps"
+        assert await must_skip(rooms), "what it followed goes on, perhaps"
 
 
-async def has_rival(rooms: ScriptRooms) -> bool:
+async def must_skip(rooms: ScriptRooms) -> bool:
     inputs = await rooms.rooms.seed_inputs(R)
     assert not isinstance(inputs, Refusal)
-    return inputs.has_rival
+    return inputs.must_skip
 
 
 async def test_a_server_that_followed_nobody_has_no_rival(rooms: ScriptRooms):
-    """A restart, an emptied server, a fence by hand: nobody else goes on under the life before."""
+    """A restart, a fence by hand: nobody else goes on under the life before."""
     known = rooms.life()
-    assert not await has_rival(rooms)
     await rooms.ask("HSET", rooms.keys().life, "run", "another")
     await rooms.ask("DEBUG", "CHANGE-REPL-ID")
     await rooms.rooms.refence(rooms.keys().partition)
     assert rooms.life() != known
-    assert not await has_rival(rooms)
+    assert not await must_skip(rooms)
+
+
+async def test_an_emptied_server_does_not_know_what_was_given(rooms: ScriptRooms):
+    """Who knows may be stopped for longer than it is waited for."""
+    await rooms.ask("HSET", rooms.keys().life, "run", "another")
+    await rooms.ask("DEBUG", "CHANGE-REPL-ID")
+    await rooms.rooms.refence(rooms.keys().partition)
+    assert not await must_skip(rooms)
+    await rooms.ask("FLUSHALL")
+    await rooms.rooms.refence(rooms.keys().partition)
+    assert await must_skip(rooms)

@@ -61,19 +61,41 @@ def check_presence(known: Knowledge) -> Iterator[Breach]:
 
 
 def check_absences(known: Knowledge) -> Iterator[Breach]:
-    """Nobody is told that somebody left or came who was back within the grace."""
+    """Nobody is told that somebody left or came who was back within the grace.
+
+    A slow reader hears late: what somebody else was told before the absence is not about it.
+    """
     absences = {(one.user, one.room): one for one in known.circumstances.absences}
+    told_first = _told_first(known.record)
     for connection in known.record.connections:
         for frame in connection.frames:
             if not isinstance(frame, Ephemeral) or frame.event not in _TOLD:
                 continue
             absence = absences.get((frame.data["user"], frame.room))
-            if absence is not None and absence.begun <= frame.at <= absence.ended + _TOLD_WITHIN:
+            if absence is None or told_first[_news(frame)] < absence.begun:
+                continue
+            if frame.at <= absence.ended + _TOLD_WITHIN:
                 yield Breach(
                     Kind.FLAPPED,
                     f"{connection.user} in {frame.room}: {frame.event} of {absence.user}, who was "
                     f"gone for {absence.ended - absence.begun:.3f} s",
                 )
+
+
+def _news(frame: Ephemeral) -> tuple[str, str, str, str]:
+    """The same for everybody who is told of one coming or going."""
+    stamp = frame.data.get("since") or frame.data.get("last_seen_at") or str(frame.at)
+    return frame.room, frame.event, frame.data["user"], stamp
+
+
+def _told_first(record: Record) -> dict[tuple[str, str, str, str], float]:
+    first: dict[tuple[str, str, str, str], float] = {}
+    for connection in record.connections:
+        for frame in connection.frames:
+            if isinstance(frame, Ephemeral) and frame.event in _TOLD:
+                news = _news(frame)
+                first[news] = min(frame.at, first.get(news, _FOREVER))
+    return first
 
 
 def _observations(record: Record) -> Iterator[Presence]:
