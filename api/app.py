@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+from quart.routing import QuartRule
 from quart_trio import QuartTrio
 
 from api.audit import AuditRoutes
@@ -58,9 +59,24 @@ _RESOURCES: tuple[Callable[[Services], Resource], ...] = (
 )
 
 
+class _OneWayRule(QuartRule):
+    """A rule that requests are matched with, and from which no URL is ever made.
+
+    The code that would make them is compiled twice for each route: six sevenths of `create_app`.
+    """
+
+    def _compile_builder(self, append_unknown: bool = True) -> Callable[..., tuple[str, str]]:
+        return _make_no_url
+
+
+def _make_no_url(*_args: Any, **_values: Any) -> tuple[str, str]:
+    raise NotImplementedError("no URL is made from a route")
+
+
 def create_app(services: Services) -> QuartTrio:
     """The application over these services."""
     app = QuartTrio("parley", static_folder=None)
+    app.url_rule_class = _OneWayRule
     app.url_map.merge_slashes = False
     app.url_map.redirect_defaults = False
     app.config["MAX_CONTENT_LENGTH"] = API_BODY_BYTES_MAX

@@ -6,6 +6,7 @@ import http.client
 from contextlib import closing, suppress
 from urllib.parse import urlsplit
 
+import pytest
 import trio
 from quart import Response
 
@@ -87,6 +88,15 @@ async def test_a_bug_says_nothing_about_itself(api):
     assert b"secret" not in body
     assert b'"internal"' in body
     assert answer.headers["X-Request-Id"].encode() in body
+
+
+async def test_no_code_is_compiled_that_would_make_urls_of_routes(api):
+    """It took most of the time in which an application is made."""
+    rules = list(create_app(api.services).url_map.iter_rules())
+    assert rules
+    for rule in rules:
+        with pytest.raises(NotImplementedError):
+            rule.build({})
 
 
 async def test_every_answer_has_its_place_in_the_metrics(api):
