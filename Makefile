@@ -26,8 +26,9 @@ install: $(INSTALLED) ## Create or update .venv from requirements.lock (skipped 
 up: install ## Run the whole system on this machine
 	@exec $(BIN)/parley up $(ARGS)
 
+# A good part of the suite waits for real times: more workers than cores.
 test: install ## Run the whole test suite against real Redis and PostgreSQL
-	$(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
+	$(BIN)/python -m pytest -n 3 --dist worksteal $(ARGS)
 
 test-page: install ## Run the tests of the chat page in Chromium, which must be installed
 	@for program in chromium chromium-browser google-chrome google-chrome-stable; do \

@@ -9,12 +9,13 @@ import trio
 from tests.integration.conftest import Start
 from tests.support.deployment import Deployment
 from tests.support.lean_client import LeanClient, Seen, open_lean_client
+from tests.support.repeating import times
 from tests.support.tokens import make_token
 from tests.support.waiting import wait_until
 
 ROOMS = [f"room{number}" for number in range(10)]
 CLIENTS = 40
-MESSAGES = 20_000
+MESSAGES = times(40_000)
 WINDOW = 25
 
 
