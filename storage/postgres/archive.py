@@ -155,7 +155,7 @@ async def write_plan(
     new = await insert_messages(connection, plan.messages, dead)
     await count_replies(connection, new)
     if marks is not None:
-        marks.add_senders(new)
+        marks.add_senders(message.row for message in plan.messages)
         await marks.write(connection)
     await apply_changes(connection, list(plan.late_changes.values()), dead)
     await apply_reactions(connection, list(plan.reactions.values()), dead)

@@ -65,9 +65,12 @@ class BatchMarks:
         self._raise(room_pk, user, min(entry.seq, seq_max), at, is_read=entry.event == READ)
 
     def add_senders(self, rows: Iterable[MessageRow]) -> None:
-        """Take over what writing the messages says of their senders."""
+        """Take over what writing the messages says of their senders.
+
+        Also of messages that PostgreSQL has refused: their senders were told so.
+        """
         for row in rows:
-            if row.sender is not None:
+            if row.sender is not None and "\0" not in row.sender:
                 self._raise(row.room_pk, row.sender, row.seq, row.created_at, is_read=True)
 
     def _raise(self, room_pk: int, user: str, seq: int, at: datetime, *, is_read: bool) -> None:

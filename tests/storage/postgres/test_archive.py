@@ -259,6 +259,21 @@ async def test_a_row_that_postgres_refuses_is_put_aside_alone(database: Database
     assert await database.fetchval("SELECT read_seq FROM members WHERE user_id = 'alice'") == 10
 
 
+async def test_who_wrote_what_is_refused_has_read_it_all_the_same(database: Database):
+    """Redis has told them so: a mark that is less later would have gone back."""
+    await make_room(database)
+    result = await archive(database, [created(1, 1), created(2, 2, content="\0")])
+    assert [letter.incoming.entry.offset for letter in result.dead] == [2]
+    assert await database.fetchval("SELECT read_seq FROM members WHERE user_id = 'alice'") == 2
+
+
+async def test_a_sender_that_can_not_be_stored_stops_no_batch(database: Database):
+    await make_room(database)
+    result = await archive(database, [created(1, 1), created(2, 2, sender="a\0"), created(3, 3)])
+    assert [letter.incoming.entry.offset for letter in result.dead] == [2]
+    assert result.rooms == [("default/general", 3)]
+
+
 async def test_refused_edits_and_reactions_are_put_aside_alone(database: Database):
     await make_room(database)
     events = [
