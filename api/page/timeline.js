@@ -79,7 +79,9 @@ export class Timeline {
   }
 
   #react(reactions, event, { user, reaction }) {
-    const { count, users, mine } = reactions[reaction] ?? { count: 0, users: [], mine: false };
+    // Any text is a reaction, also the name of something that every object has.
+    const known = Object.hasOwn(reactions, reaction) ? reactions[reaction] : undefined;
+    const { count, users, mine } = known ?? { count: 0, users: [], mine: false };
     const isMine = user === this.#me;
     const had = isMine ? (mine ?? users.includes(user)) : users.includes(user);
     const isAdded = event === "reaction.added";

@@ -1,6 +1,8 @@
 """Whatever others write stays text, and no address leads anywhere but to the web."""
 
+from tests.page.browser import Page
 from tests.page.conftest import OpenAs, make_room, shown
+from tests.security.texts import BLOCKS, LINES
 from tests.support.system import UpProcess
 from tests.support.waiting import wait_until
 
@@ -37,6 +39,57 @@ async def test_html_stays_text_everywhere(open_as: OpenAs, up: UpProcess) -> Non
         assert "owned" not in await alice.evaluate("document.title")
     finally:
         await up.request("PATCH", "/v1/users/bob", {"display_name": "Bob"})
+
+
+async def test_every_text_is_shown_as_it_is(open_as: OpenAs, up: UpProcess) -> None:
+    """As a content and as an attachment's name, read from a page of history and as events."""
+    texts = [*LINES, *BLOCKS]
+    room = await make_room(up)
+    alice = await open_as("alice", room)
+
+    async def post_all() -> None:
+        for text in texts:
+            await room.post(f"{text}!", attachments=[{"url": "x:y", "name": text, "mime": text}])
+        await room.post("the last one")
+
+    await post_all()
+    await alice.wait_text("the last one", ".log")
+    assert await written(alice, ".content") == [f"{text}!" for text in texts] + ["the last one"]
+    late = await open_as("alice", room)
+    await late.wait_text("the last one", ".log")
+    for page in (alice, late):
+        assert await written(page, ".content") == [f"{text}!" for text in texts] + ["the last one"]
+        assert await written(page, ".attachment > span > :first-child") == texts
+        assert "owned" not in await page.evaluate("document.title")
+
+
+async def test_names_that_every_object_has_are_only_names(open_as: OpenAs, up: UpProcess) -> None:
+    """Reactions, users and rooms that are called like a property of JavaScript's objects."""
+    names = ["__proto__", "constructor", "toString", "hasOwnProperty"]
+    room = await make_room(up, members=["bob", *names])
+    first = await room.post("vote")
+    alice = await open_as("alice", room)
+    await alice.wait_text("vote", ".log")
+    for name in names:
+        await room.post(f"by {name}", user=name)
+        path = f"/v1/rooms/{room.id}/messages/{first['seq']}/reactions/{name}?user_id={name}"
+        assert (await up.request("PUT", path)).status == 204
+    await alice.wait(f"document.querySelectorAll('.chip').length === {len(names)}")
+    await alice.click(".chip")
+    await alice.wait("document.querySelector('.chip[aria-pressed=true]')")
+    late = await open_as("alice", room)
+    await late.wait(f"document.querySelectorAll('.chip').length === {len(names)}")
+    for page in (alice, late):
+        assert sorted(await page.texts(".chip .emoji")) == sorted(names)
+        assert await page.texts(".message:not(.is-own) .sender") == ["Bob", *names]
+
+
+async def written(page: Page, selector: str) -> list[str]:
+    """The text in the elements, whatever of it is seen."""
+    found: list[str] = await page.evaluate(
+        f"[...document.querySelectorAll('.message[data-seq] {selector}')].map((e) => e.textContent)"
+    )
+    return found
 
 
 async def test_only_addresses_of_the_web_become_links(open_as: OpenAs, up: UpProcess) -> None:
