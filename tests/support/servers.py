@@ -115,6 +115,8 @@ def run_command(port: int, *words: str | int | bytes) -> Any:
 
 def _read_reply(read_line: Callable[[], bytes], read: Callable[[int], bytes]) -> Any:
     line = read_line()
+    if not line:
+        raise ConnectionResetError("the server closed the connection without an answer")
     kind, rest = line[:1], line[1:-2]
     if kind == b"+":
         return rest
