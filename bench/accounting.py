@@ -31,6 +31,7 @@ class Moment:
     redis: float | None
     server_core: tuple[float, float] | None  # busy and total seconds since boot
     generator_core: tuple[float, float] | None
+    database: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +45,7 @@ class Usage:
     redis_cpu: float | None
     server_core: float | None
     generator_core: float | None
+    database_cpu: float | None = None
 
 
 class Meter:
@@ -51,13 +53,14 @@ class Meter:
 
     def __init__(
         self,
-        process: int,
-        *,
+        *processes: int,
         redis_url: str | None = None,
+        database: int | None = None,
         server_core: int | None = None,
         generator_core: int | None = None,
     ) -> None:
-        self._process = process
+        self._processes = processes
+        self._database = database
         self._redis_url = redis_url
         self._server_core = server_core
         self._generator_core = generator_core
@@ -66,29 +69,32 @@ class Meter:
         """The accounts now."""
         return Moment(
             wall=time.perf_counter(),
-            server=tree_cpu(self._process),
+            server=sum(map(tree_cpu, self._processes)),
             generator=time.process_time(),
             generator_waiting=own_waiting(),
             redis=redis_cpu(self._redis_url) if self._redis_url else None,
             server_core=core_time(self._server_core),
             generator_core=core_time(self._generator_core),
+            database=tree_cpu(self._database) if self._database else None,
         )
 
 
 def between(before: Moment, after: Moment) -> Usage:
     """What passed between two moments."""
-    redis = None
-    if before.redis is not None and after.redis is not None:
-        redis = after.redis - before.redis
     return Usage(
         wall=after.wall - before.wall,
         server_cpu=after.server - before.server,
         generator_cpu=after.generator - before.generator,
         generator_waiting=after.generator_waiting - before.generator_waiting,
-        redis_cpu=redis,
+        redis_cpu=_difference(before.redis, after.redis),
         server_core=_share(before.server_core, after.server_core),
         generator_core=_share(before.generator_core, after.generator_core),
+        database_cpu=_difference(before.database, after.database),
     )
+
+
+def _difference(before: float | None, after: float | None) -> float | None:
+    return None if before is None or after is None else after - before
 
 
 def _share(before: tuple[float, float] | None, after: tuple[float, float] | None) -> float | None:

@@ -1,8 +1,10 @@
 """What a correct delivery is, and the words for one that is not.
 
 Rules: a connection receives every durable event of its room once, in offset order, without a
-hole, and each carries what was published. One violation ends the run: a server that is fast
-because it loses something has no figure. Nothing here owns a socket.
+hole, and each carries what was published. Where a server gives no offsets, each sender's publishes
+come in the order of their numbers, without a hole, and all receivers of a room get the same. One
+violation ends the run: a server that is fast because it loses something has no figure. Nothing
+here owns a socket.
 
 `Reference` makes the whole check cheap for a room with many receivers: what the first connection
 receives is parsed and kept; all others must have received the same bytes, which one `memcmp` in
@@ -10,12 +12,12 @@ C shows. Bytes that differ are walked frame by frame, so that a control frame be
 or another spelling of the same event is no failure.
 """
 
-import json
 from bisect import bisect_right
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from bench import dialect, wire
+from bench import wire
+from bench.dialect import Dialect, Frame, Kind, content_of, written_in
 
 
 class CheckFailed(Exception):
@@ -57,21 +59,32 @@ class Answers:
         self.answered: dict[str, tuple[int, int]] = {}
         self.seen: dict[str, tuple[int, int]] = {}
         self._offsets: set[int] = set()
+        self._written: dict[str, int] = {}  # newest publish of each sender that was received
 
-    def take_reply(self, sender: str, number: int, result: dict[str, Any]) -> None:
-        """An answer to publish `number` of `sender`."""
+    def take_reply(self, sender: str, number: int, result: Mapping[str, Any]) -> None:
+        """An answer to publish `number` of `sender`; it may name no place."""
+        if "offset" not in result:
+            return
         place = (int(result["offset"]), int(result["seq"]))
         if result.get("duplicate"):
             raise CheckFailed(f"{sender}: publish {number} was answered as a duplicate")
         if place[0] in self._offsets:
             raise CheckFailed(f"{sender}: offset {place[0]} was given to two publishes")
         self._offsets.add(place[0])
-        self.answered[dialect.content_of(sender, number)] = place
+        self.answered[content_of(sender, number)] = place
 
-    def take_event(self, offset: int, data: dict[str, Any]) -> None:
-        """A `message.created`, as parsed."""
-        if self.checks_content:
-            self.seen[str(data["content"])] = (offset, int(data["seq"]))
+    def take_event(self, dialect: Dialect, payload: bytes) -> None:
+        """The event of a publish, in the order of the room."""
+        if dialect.numbers_events:
+            if self.checks_content:
+                message = dialect.message(payload)
+                self.seen[message.content] = (message.offset, message.seq)
+            return
+        sender, number = written_in(payload, 0, len(payload))
+        expected = self._written.get(sender, 0) + 1
+        if number != expected:
+            raise CheckFailed(f"publish {number} of {sender} came instead of its {expected}")
+        self._written[sender] = number
 
     def verify(self) -> None:
         """Every event that was looked at is a publish that was answered with the same place."""
@@ -86,17 +99,17 @@ class Answers:
 class Reference:
     """The event frames of one room, in order, as the first connection received them."""
 
-    def __init__(self, first_offset: int, answers: Answers) -> None:
+    def __init__(self, first_offset: int, answers: Answers, dialect: Dialect) -> None:
         self.text = bytearray()
         self.ends: list[int] = []
         self.first_offset = first_offset
+        self.dialect = dialect
         self._answers = answers
 
-    def append(self, frame: bytes, payload: bytes) -> None:
+    def append(self, kind: Kind, frame: bytes, payload: bytes) -> None:
         """Keep the next event's frame."""
-        event = dialect.parse_frame(payload)
-        if event.get("event") == "message.created":
-            self._answers.take_event(int(event["offset"]), event["data"])
+        if kind == Kind.MESSAGE:
+            self._answers.take_event(self.dialect, payload)
         self.text += frame
         self.ends.append(len(self.text))
 
@@ -109,13 +122,13 @@ class Reference:
 class ReferenceReader:
     """One connection's place in its room's reference.
 
-    `on_other(opcode, payload)` gets everything that is no durable event of the room.
+    `on_other(opcode, frame, payload)` gets everything that is no durable event of the room.
     """
 
     __slots__ = ("_on_other", "_rest", "label", "position", "reference")
 
     def __init__(
-        self, label: str, reference: Reference, on_other: Callable[[int, bytes], None]
+        self, label: str, reference: Reference, on_other: Callable[[int, Frame, bytes], None]
     ) -> None:
         self.label = label
         self.reference = reference
@@ -144,16 +157,15 @@ class ReferenceReader:
         else:
             data = bytes(reference.text[boundary : self.position]) + data
         places, rest_at = wire.walk_frames(data)
+        classify = reference.dialect.classify
         frame_start = 0
         for opcode, start, end in places:
-            offset = -1
-            if opcode == wire.TEXT and is_durable_event(data, start, end):
-                offset = dialect.offset_in(data, start, end)
-            if offset >= 0:
-                self._take_event(count, offset, data[frame_start:end], data[start:end])
+            found = Frame(Kind.NOISE) if opcode & wire.CONTROL else classify(data, start, end)
+            if found.kind <= Kind.DURABLE:
+                self._take_event(count, found, data[frame_start:end], data[start:end])
                 count += 1
             else:
-                self._on_other(opcode, data[start:end])
+                self._on_other(opcode, found, data[start:end])
             frame_start = end
         self.position = reference.ends[count - 1] if count else 0
         self._rest = data[rest_at:]
@@ -161,29 +173,19 @@ class ReferenceReader:
             self.position += len(self._rest)
             self._rest = b""
 
-    def _take_event(self, count: int, offset: int, frame: bytes, payload: bytes) -> None:
+    def _take_event(self, count: int, found: Frame, frame: bytes, payload: bytes) -> None:
         reference = self.reference
         expected = reference.first_offset + count
-        if offset != expected:
-            raise CheckFailed(describe_offset(self.label, expected, offset))
+        if reference.dialect.numbers_events and found.number != expected:
+            raise CheckFailed(describe_offset(self.label, expected, found.number))
         if count == len(reference.ends):
-            reference.append(frame, payload)
+            reference.append(found.kind, frame, payload)
             return
         known = reference.frame(count)
-        if known != frame and _meaning(known) != json.loads(payload):
-            raise CheckFailed(f"{self.label}: offset {offset} differs from what others received")
+        if known != frame and not reference.dialect.is_same(_payload_of(known), payload):
+            raise CheckFailed(f"{self.label}: event {expected} differs from what others received")
 
 
-def is_durable_event(data: bytes, start: int, end: int) -> bool:
-    """Whether `data[start:end]` is an event with an offset (by its beginning, else by parsing)."""
-    if data.startswith(dialect.MESSAGE_EVENT, start, end):
-        return True
-    if data.startswith(dialect.ANY_REPLY, start, end):
-        return False
-    frame = dialect.parse_frame(data[start:end])
-    return frame["type"] == "event" and frame.get("offset") is not None
-
-
-def _meaning(frame: bytes) -> Any:
+def _payload_of(frame: bytes) -> bytes:
     places, _ = wire.walk_frames(frame)
-    return json.loads(frame[places[0][1] :])
+    return frame[places[0][1] :]

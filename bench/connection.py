@@ -8,9 +8,10 @@ reply is kept in `rest` and must be looked at first.
 import os
 import socket
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import Final
 
-from bench import dialect, wire
+from bench import wire
+from bench.dialect import Dialect, Frame, Kind
 from bench.target import Target
 
 OPEN_TIMEOUT: Final = 30.0  # seconds for one connection to open, subscribe and be answered
@@ -25,17 +26,22 @@ class BenchError(Exception):
 class Connection:
     """An open WebSocket. `rest` holds bytes received and not yet looked at."""
 
-    __slots__ = ("_mask", "fd", "rest", "sock", "user")
+    __slots__ = ("_cut_frame", "_cut_message", "_mask", "dialect", "fd", "rest", "sock", "user")
 
-    def __init__(self, sock: socket.socket, user: str) -> None:
+    def __init__(self, sock: socket.socket, user: str, dialect: Dialect) -> None:
         self.sock = sock
         self.fd = sock.fileno()
         self.user = user
+        self.dialect = dialect
         self.rest = b""
         self._mask = os.urandom(4)
+        self._cut_message = b""
+        self._cut_frame = b""
 
-    def send(self, payload: bytes, opcode: int = wire.TEXT) -> None:
+    def send(self, payload: bytes, opcode: int | None = None) -> None:
         """Send one frame whole; a socket that does not take it is an error of the run."""
+        if opcode is None:
+            opcode = self.dialect.opcode
         frame = wire.client_frame(payload, self._mask, opcode)
         try:
             sent = self.sock.send(frame)
@@ -47,7 +53,10 @@ class Connection:
             raise BenchError(f"{self.user}: the server stopped reading")
 
     def receive(self) -> bytes:
-        """What the socket holds, up to 64 KiB; empty when there is nothing now."""
+        """What the socket holds, up to 64 KiB; empty when there is nothing now.
+
+        Where the server joins or cuts frames, they come out as one message each.
+        """
         try:
             data = self.sock.recv(RECEIVE_BYTES)
         except BlockingIOError:
@@ -56,7 +65,21 @@ class Connection:
             raise BenchError(f"{self.user}: connection lost ({error})") from error
         if not data:
             raise BenchError(f"{self.user}: the server closed the connection")
-        return data
+        return self.divide(data) if self.dialect.joins else data
+
+    def divide(self, data: bytes) -> bytes:
+        """The same messages with one frame each."""
+        data = self._cut_message + data
+        places, rest_at = wire.walk_frames(data)
+        self._cut_message = data[rest_at:]
+        out: list[bytes] = []
+        for opcode, start, end in places:
+            if opcode & wire.CONTROL:
+                out.append(wire.server_frame(data[start:end], opcode))
+                continue
+            frames, self._cut_frame = self.dialect.split(self._cut_frame + data[start:end])
+            out += map(wire.server_frame, frames)
+        return b"".join(out)
 
     def answer_control(self, opcode: int, payload: bytes) -> None:
         """Pong a ping; a close frame ends the run."""
@@ -66,55 +89,75 @@ class Connection:
             code = int.from_bytes(payload[:2], "big")
             raise BenchError(f"{self.user}: closed with {code} {payload[2:].decode()!r}")
 
-    def wait_frame(self, wanted: str) -> dict[str, Any]:
-        """Block until a frame of this type; events before it are passed over."""
+    def take_other(self, kind: Kind, payload: bytes) -> None:
+        """Pong a ping of the application's, pass over noise; anything else ends the run."""
+        if kind == Kind.PING:
+            self.send(self.dialect.pong(payload))
+        elif kind != Kind.NOISE:
+            raise BenchError(f"{self.user}: the server said {payload[:300]!r}")
+
+    def wait(self, wanted: Kind) -> bytes:
+        """Block until a frame of this kind; events before it are passed over."""
+        passed = (Kind.MESSAGE, Kind.DURABLE)
         while True:
             places, rest_at = wire.walk_frames(self.rest)
             for opcode, start, end in places:
                 payload = self.rest[start:end]
-                if opcode != wire.TEXT:
+                if opcode & wire.CONTROL:
                     self.answer_control(opcode, payload)
                     continue
-                frame = dialect.parse_frame(payload)
-                if frame["type"] == wanted:
+                kind = self.dialect.classify(payload, 0, len(payload)).kind
+                if kind == wanted:
                     self.rest = self.rest[end:]
-                    return frame
-                if frame["type"] != "event":
-                    raise BenchError(f"{self.user}: expected {wanted}, got {payload[:300]!r}")
+                    return payload
+                if kind not in passed:
+                    self.take_other(kind, payload)
             self.rest = self.rest[rest_at:]
             try:
                 self.rest += self.receive()
             except TimeoutError as error:
-                raise BenchError(f"{self.user}: no {wanted} in {OPEN_TIMEOUT:.0f} s") from error
+                raise BenchError(
+                    f"{self.user}: no {wanted.name.lower()} in {OPEN_TIMEOUT:.0f} s"
+                ) from error
 
     def close(self) -> None:
         """Close the socket without ceremony."""
         self.sock.close()
 
 
-def unexpected(label: str) -> Callable[[int, bytes], None]:
+def other_frames(connection: Connection) -> Callable[[int, Frame, bytes], None]:
     """A handler for frames that no scenario expects while it measures: fails on all but noise."""
 
-    def handle(opcode: int, payload: bytes) -> None:
-        if opcode in (wire.PING, wire.PONG):
-            return
-        if opcode == wire.CLOSE:
-            code = int.from_bytes(payload[:2], "big")
-            raise BenchError(f"{label}: closed with {code} {payload[2:].decode()!r}")
-        if dialect.parse_frame(payload)["type"] != "event":
-            raise BenchError(f"{label}: the server said {payload[:300]!r}")
+    def handle(opcode: int, frame: Frame, payload: bytes) -> None:
+        if opcode & wire.CONTROL:
+            connection.answer_control(opcode, payload)
+        else:
+            connection.take_other(frame.kind, payload)
 
     return handle
 
 
-def open_connections(target: Target, users: Sequence[str]) -> list[Connection]:
-    """One authenticated connection for each of `users`, still blocking, greeted by `hello`."""
+def open_connections(
+    target: Target, users: Sequence[str], rooms: Sequence[str]
+) -> list[Connection]:
+    """One authenticated connection for each of `users`, still blocking, greeted.
+
+    `rooms` are those beside them that they will subscribe: some servers want to know it here.
+    """
     opened: list[Connection] = []
-    for first in range(0, len(users), OPEN_AT_ONCE):
-        chunk = [_connect(target, user) for user in users[first : first + OPEN_AT_ONCE]]
+    pairs = list(zip(users, rooms, strict=True))
+    for first in range(0, len(pairs), OPEN_AT_ONCE):
+        chunk = [
+            _connect(target, user, room, index)
+            for index, (user, room) in enumerate(pairs[first : first + OPEN_AT_ONCE], first)
+        ]
         for connection in chunk:
             _finish_handshake(connection)
-            connection.wait_frame("hello")
+            for frame in target.dialect.opening():
+                connection.send(frame)
+        if target.dialect.greets:
+            for connection in chunk:
+                connection.wait(Kind.GREETING)
         opened += chunk
     return opened
 
@@ -128,16 +171,21 @@ def subscribe_all(connections: Sequence[Connection], rooms: Sequence[str]) -> li
     pairs = list(zip(connections, rooms, strict=True))
     for first in range(0, len(pairs), OPEN_AT_ONCE):
         chunk = pairs[first : first + OPEN_AT_ONCE]
-        for connection, room in chunk:
-            connection.send(dialect.subscribe_frame(0, room))
-        for connection, room in chunk:
-            result = connection.wait_frame("reply")["result"]
-            if result["room"] != room:
-                raise BenchError(f"{connection.user}: subscribed to {result['room']!r}")
-            offsets.append(int(result["offset"]))
+        offsets += _subscribe_chunk(chunk)
     for connection in connections:
         connection.sock.setblocking(False)
     return offsets
+
+
+def _subscribe_chunk(chunk: Sequence[tuple[Connection, str]]) -> list[int]:
+    if not all(connection.dialect.subscribes for connection, _ in chunk):
+        return [0] * len(chunk)
+    for connection, room in chunk:
+        connection.send(connection.dialect.subscribe(0, room))
+    return [
+        connection.dialect.subscribed(connection.wait(Kind.ANSWER), room)
+        for connection, room in chunk
+    ]
 
 
 def close_all(connections: Sequence[Connection]) -> None:
@@ -146,26 +194,32 @@ def close_all(connections: Sequence[Connection]) -> None:
         connection.close()
 
 
-def _connect(target: Target, user: str) -> Connection:
+def _connect(target: Target, user: str, room: str, index: int) -> Connection:
+    port = target.port_of(index)
     try:
-        sock = socket.create_connection((target.host, target.port), timeout=OPEN_TIMEOUT)
+        sock = socket.create_connection((target.host, port), timeout=OPEN_TIMEOUT)
     except OSError as error:
         raise BenchError(f"the {target.name} does not accept connections: {error}") from error
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    path = dialect.connect_target(target.token(user))
-    sock.sendall(wire.handshake_request(target.host, target.port, path))
-    return Connection(sock, user)
+    spoken = target.dialect
+    path = spoken.path(target.token(user), room)
+    sock.sendall(wire.handshake_request(target.host, port, path, spoken.headers()))
+    return Connection(sock, user, spoken)
 
 
 def _finish_handshake(connection: Connection) -> None:
     head = b""
     while b"\r\n\r\n" not in head:
         try:
-            head += connection.receive()
-        except TimeoutError as error:
+            data = connection.sock.recv(RECEIVE_BYTES)
+        except OSError as error:
             raise BenchError(f"{connection.user}: the handshake was not answered") from error
+        if not data:
+            raise BenchError(f"{connection.user}: closed in the handshake: {head[:200]!r}")
+        head += data
         if len(head) > 65536:
             raise BenchError(f"{connection.user}: no end of the handshake")
-    answer, _, connection.rest = head.partition(b"\r\n\r\n")
+    answer, _, rest = head.partition(b"\r\n\r\n")
     if not answer.startswith(b"HTTP/1.1 101 "):
         raise BenchError(f"{connection.user}: refused: {answer[:200]!r}")
+    connection.rest = connection.divide(rest) if connection.dialect.joins else rest

@@ -16,16 +16,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from bench import accounting, checks, dialect, figures, wire
+from bench import accounting, checks, figures, wire
 from bench.connection import (
     RECEIVE_BYTES,
     BenchError,
     Connection,
     close_all,
     open_connections,
+    other_frames,
     subscribe_all,
-    unexpected,
 )
+from bench.dialect import Frame, Kind
 from bench.target import Target
 
 EMPTY_INTERVAL: Final = 0.02  # seconds between two looks at the receivers
@@ -57,26 +58,28 @@ class _Sender:
         self._number += 1
         self._unanswered.add(self._number)
         user = self.connection.user
-        self.connection.send(
-            dialect.publish_frame(self._number, self._room.name, user, self._room.run)
-        )
+        dialect = self.connection.dialect
+        self.connection.send(dialect.publish(self._number, self._room.name, user, self._room.run))
+        if not dialect.answers_publishes:
+            self._unanswered.remove(self._number)
+            self._room.answered += 1
 
     def receive(self) -> None:
         data = self.connection.receive()
         if data:
             self.reader.take(data)
 
-    def _take_other(self, opcode: int, payload: bytes) -> None:
-        if opcode != wire.TEXT:
-            self.connection.answer_control(opcode, payload)
+    def _take_other(self, opcode: int, frame: Frame, payload: bytes) -> None:
+        connection = self.connection
+        if opcode & wire.CONTROL:
+            connection.answer_control(opcode, payload)
             return
-        frame = dialect.parse_frame(payload)
-        if frame["type"] == "event":
+        if frame.kind != Kind.ANSWER or frame.number not in self._unanswered:
+            connection.take_other(frame.kind, payload)
             return
-        if frame["type"] != "reply" or frame["id"] not in self._unanswered:
-            raise BenchError(f"{self.connection.user}: the server said {payload[:300]!r}")
-        self._unanswered.remove(frame["id"])
-        self._room.answers.take_reply(self.connection.user, frame["id"], frame["result"])
+        self._unanswered.remove(frame.number)
+        result = connection.dialect.result(payload)
+        self._room.answers.take_reply(connection.user, frame.number, result)
         self._room.answered += 1
 
 
@@ -98,11 +101,10 @@ class _Room:
         self.answered = 0
         self._in_flight = options.in_flight
         self._patience = options.patience
-        reference = checks.Reference(offset + 1, self.answers)
-        self._first_offset = offset + 1
+        reference = checks.Reference(offset + 1, self.answers, target.dialect)
         self.senders = [_Sender(one, self, reference) for one in connections[: options.senders]]
         self._receivers = {
-            one.fd: (one, checks.ReferenceReader(one.user, reference, unexpected(one.user)))
+            one.fd: (one, checks.ReferenceReader(one.user, reference, other_frames(one)))
             for one in connections[options.senders :]
         }
         self._by_fd = {one.connection.fd: one for one in self.senders}
@@ -179,19 +181,14 @@ def run_fanout(
     target: Target, room: str, users: Sequence[str], options: FanoutOptions
 ) -> figures.Round:
     """One turn of `target`. `users` are as many as `receivers`."""
-    connections = open_connections(target, users)
+    connections = open_connections(target, users, [room] * len(users))
     try:
         offsets = subscribe_all(connections, [room] * len(users))
         if len(set(offsets)) != 1:
             raise BenchError(f"{room}: the room was not quiet while its members subscribed")
         state = _Room(room, connections, offsets[0], target, options)
         state.run_until(time.perf_counter() + options.warm_up)
-        meter = accounting.Meter(
-            target.process,
-            redis_url=target.redis_url,
-            server_core=target.server_core,
-            generator_core=target.generator_core,
-        )
+        meter = target.meter()
         published = state.published
         before = meter.read()
         state.run_until(time.perf_counter() + options.seconds)
@@ -204,9 +201,8 @@ def run_fanout(
         "deliveries": float(deliveries),
         "deliveries_per_second": deliveries / usage.wall,
         "publishes_per_second": count / usage.wall,
+        **figures.redis_details(deliveries, count, usage),
     }
-    if usage.redis_cpu is not None:
-        details["redis_us_per_message"] = usage.redis_cpu / count * 1e6
     return figures.Round(
         target=target.name,
         figure=figures.per_cpu_second(deliveries, usage.server_cpu),

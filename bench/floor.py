@@ -18,7 +18,8 @@ import sys
 from collections.abc import Callable
 from typing import Final
 
-from bench import dialect, wire
+from bench import wire
+from bench.dialect import content_of, parse_object
 
 _ACCEPT_KEY: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _PUBLISH: Final = b'{"type":"publish","id":'
@@ -124,7 +125,7 @@ class Floor:
             if payload.startswith(_PUBLISH) and member.room is not None:
                 self.publish(member, member.room, payload)
             elif payload.startswith(_SUBSCRIBE):
-                self._subscribe(member, dialect.parse_frame(payload)["room"])
+                self._subscribe(member, parse_object(payload)["room"])
             position = end_of_frame
         member.rest = data[position:]
 
@@ -179,7 +180,7 @@ class Floor:
 
 def _prepare_event(room: str) -> bytes:
     """A whole event frame as the broker sends it, with places for offset and seq."""
-    content = dialect.content_of("floor", 0)
+    content = content_of("floor", 0)
     payload = (
         f'{{"type":"event","event":"message.created","room":"{room}","offset":{_NUMBER},'
         f'"time":"{_TIME}","data":{{"id":"{_UUID}","room":"{room}","seq":{_NUMBER},'

@@ -12,9 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from bench import accounting, dialect, figures, wire
+from bench import accounting, figures, wire
 from bench.connection import (
-    BenchError,
     Connection,
     close_all,
     open_connections,
@@ -57,10 +56,11 @@ class _Crowd:
         places, rest_at = wire.walk_frames(data)
         connection.rest = data[rest_at:]
         for opcode, start, end in places:
-            if opcode != wire.TEXT:
+            if opcode & wire.CONTROL:
                 connection.answer_control(opcode, data[start:end])
-            elif dialect.parse_frame(data[start:end])["type"] != "event":
-                raise BenchError(f"{connection.user}: the server said {data[start:end]!r}")
+            else:
+                frame = connection.dialect.classify(data, start, end)
+                connection.take_other(frame.kind, data[start:end])
 
 
 def _settled_memory(process: int, crowd: _Crowd) -> int:
@@ -82,16 +82,11 @@ def run_idle(
 
     The figure is KiB per connection, authenticated and subscribed.
     """
-    close_all(open_connections(target, users[:CROWD]))
+    close_all(open_connections(target, users[:CROWD], rooms[:CROWD]))
     before = _settled_memory(target.process, _Crowd([]))
-    meter = accounting.Meter(
-        target.process,
-        redis_url=target.redis_url,
-        server_core=target.server_core,
-        generator_core=target.generator_core,
-    )
+    meter = target.meter()
     start = meter.read()
-    connections = open_connections(target, users)
+    connections = open_connections(target, users, rooms)
     try:
         opened = accounting.between(start, meter.read())
         for connection in connections:

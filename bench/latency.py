@@ -15,7 +15,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from bench import accounting, checks, dialect, figures, wire
+from bench import accounting, checks, figures, wire
 from bench.connection import (
     BenchError,
     Connection,
@@ -23,6 +23,7 @@ from bench.connection import (
     open_connections,
     subscribe_all,
 )
+from bench.dialect import Kind, written_in
 from bench.target import Target
 
 
@@ -55,6 +56,7 @@ class _Latency:
         self._room = room
         self._run = f"{time.time_ns():x}"
         self._sender = connections[0]
+        self._dialect = self._sender.dialect
         self._connections = {one.fd: one for one in connections}
         self._checks = {
             one.fd: checks.OffsetCheck(f"{one.user} in {room}", offset + 1) for one in connections
@@ -95,7 +97,10 @@ class _Latency:
     def _publish(self, due: float) -> None:
         self._due.append(due)
         number = len(self._due)
-        self._sender.send(dialect.publish_frame(number, self._room, self._sender.user, self._run))
+        frame = self._dialect.publish(number, self._room, self._sender.user, self._run)
+        self._sender.send(frame)
+        if not self._dialect.answers_publishes:
+            self._answers += 1
 
     def _take(self, fd: int) -> None:
         connection = self._connections[fd]
@@ -104,17 +109,20 @@ class _Latency:
         places, rest_at = wire.walk_frames(data)
         connection.rest = data[rest_at:]
         for opcode, start, end in places:
-            if opcode != wire.TEXT:
+            if opcode & wire.CONTROL:
                 connection.answer_control(opcode, data[start:end])
                 continue
-            frame = dialect.parse_frame(data[start:end])
-            if frame["type"] == "reply":
+            frame = self._dialect.classify(data, start, end)
+            if frame.kind == Kind.ANSWER and 0 < frame.number <= len(self._due):
                 self._answers += 1
-                self.answer_times.append(now - self._due[frame["id"] - 1])
-            elif frame["type"] != "event":
-                raise BenchError(f"{connection.user}: the server said {data[start:end]!r}")
-            elif frame["event"] == "message.created":
-                self._take_event(fd, int(frame["offset"]), now)
+                self.answer_times.append(now - self._due[frame.number - 1])
+            elif frame.kind != Kind.MESSAGE:
+                connection.take_other(frame.kind, data[start:end])
+            elif self._dialect.numbers_events:
+                self._take_event(fd, frame.number, now)
+            else:
+                _, number = written_in(data, start, end)
+                self._take_event(fd, self._first_offset + number - 1, now)
 
     def _take_event(self, fd: int, offset: int, now: float) -> None:
         self._checks[fd].take(offset)
@@ -138,19 +146,14 @@ def run_latency(
     target: Target, room: str, users: Sequence[str], options: LatencyOptions
 ) -> figures.Round:
     """One turn of `target`. `users` are as many as `receivers`. The figure is p50 in ms."""
-    connections = open_connections(target, users)
+    connections = open_connections(target, users, [room] * len(users))
     try:
         offsets = subscribe_all(connections, [room] * len(users))
         if len(set(offsets)) != 1:
             raise BenchError(f"{room}: the room was not quiet while its members subscribed")
         state = _Latency(connections, room, offsets[0])
         state.run(schedule(options.rate, options.warm_up, seed=1), options.patience)
-        meter = accounting.Meter(
-            target.process,
-            redis_url=target.redis_url,
-            server_core=target.server_core,
-            generator_core=target.generator_core,
-        )
+        meter = target.meter()
         before = meter.read()
         state.run(schedule(options.rate, options.seconds, seed=2), options.patience)
         usage = accounting.between(before, meter.read())
@@ -163,9 +166,10 @@ def run_latency(
         "p50_ms": figures.percentile(times, 0.5) * 1e3,
         "p99_ms": figures.percentile(times, 0.99) * 1e3,
         "p999_ms": figures.percentile(times, 0.999) * 1e3,
-        "answer_p50_ms": figures.percentile(answers, 0.5) * 1e3,
-        "answer_p99_ms": figures.percentile(answers, 0.99) * 1e3,
     }
+    if answers:
+        details["answer_p50_ms"] = figures.percentile(answers, 0.5) * 1e3
+        details["answer_p99_ms"] = figures.percentile(answers, 0.99) * 1e3
     return figures.Round(
         target=target.name,
         figure=details["p50_ms"],

@@ -3,7 +3,7 @@
 Rules: a closed loop a room. One member publishes; when its answer, its own event and the other
 member's event have arrived, the other one publishes. So the number of messages on their way is
 the number of rooms, and each message is checked at both members. One in sixteen events is parsed
-whole and compared with what was published.
+whole and compared with what was published; of a server that numbers nothing, each.
 """
 
 import select
@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from bench import accounting, checks, dialect, figures, wire
+from bench import accounting, checks, figures, wire
 from bench.connection import (
     BenchError,
     Connection,
@@ -20,6 +20,7 @@ from bench.connection import (
     open_connections,
     subscribe_all,
 )
+from bench.dialect import Dialect, Frame, Kind, content_of, written_in
 from bench.target import Target
 
 GATHER_INTERVAL: Final = 0.0005  # seconds; the rooms that wait meanwhile keep the server busy
@@ -51,24 +52,30 @@ class _Room:
 
 
 class _Member:
-    """One connection of a room."""
+    """One connection of a room. `unanswered`: the publish whose answer it waits for, or 0."""
 
-    __slots__ = ("check", "connection", "reply_prefix", "room")
+    __slots__ = ("check", "connection", "room", "unanswered")
 
     def __init__(self, connection: Connection, room: _Room) -> None:
         self.connection = connection
         self.room = room
         self.check = checks.OffsetCheck(f"{connection.user} in {room.name}", room.offset + 1)
-        self.reply_prefix = b""
+        self.unanswered = 0
 
 
 class _Pairs:
     """The loop over all rooms."""
 
     def __init__(
-        self, rooms: Sequence[_Room], options: PairsOptions, *, checks_content: bool
+        self,
+        rooms: Sequence[_Room],
+        options: PairsOptions,
+        dialect: Dialect,
+        *,
+        checks_content: bool,
     ) -> None:
         self._rooms = rooms
+        self._dialect = dialect
         self._patience = options.patience
         self._checks_content = checks_content
         self._run = f"{time.time_ns():x}"
@@ -100,12 +107,15 @@ class _Pairs:
         member = room.members[room.turn]
         room.turn ^= 1
         room.number += 1
-        room.outstanding = 3
+        room.outstanding = 2
         self._busy += 1
         number = room.number
-        member.reply_prefix = b'{"type":"reply","id":%d,' % number
+        dialect = self._dialect
+        if dialect.answers_publishes:
+            room.outstanding = 3
+            member.unanswered = number
         user = member.connection.user
-        member.connection.send(dialect.publish_frame(number, room.name, user, self._run))
+        member.connection.send(dialect.publish(number, room.name, user, self._run))
 
     def _take(self, member: _Member, data: bytes) -> None:
         connection = member.connection
@@ -113,52 +123,53 @@ class _Pairs:
             data = connection.rest + data
         places, rest_at = wire.walk_frames(data)
         connection.rest = data[rest_at:]
+        classify = self._dialect.classify
         for opcode, start, end in places:
-            if opcode != wire.TEXT:
+            if opcode & wire.CONTROL:
                 connection.answer_control(opcode, data[start:end])
                 continue
-            if data.startswith(dialect.MESSAGE_EVENT, start, end):
-                self._take_event(member, data, start, end)
-            elif member.reply_prefix and data.startswith(member.reply_prefix, start, end):
-                self._take_reply(member, dialect.offset_in(data, start, end))
+            frame = classify(data, start, end)
+            if frame.kind == Kind.MESSAGE:
+                self._take_event(member, frame.number, data, start, end)
+            elif frame.kind == Kind.ANSWER and frame.number == member.unanswered:
+                self._take_reply(member, frame)
             else:
-                self._take_odd(member, data, start, end)
+                connection.take_other(frame.kind, data[start:end])
 
-    def _take_event(self, member: _Member, data: bytes, start: int, end: int) -> None:
+    def _take_event(self, member: _Member, offset: int, data: bytes, start: int, end: int) -> None:
         room = member.room
-        offset = dialect.offset_in(data, start, end)
+        if not self._dialect.numbers_events:
+            offset = self._place_written(room, data, start, end)
         member.check.take(offset)
         if offset > room.offset + 1 or not room.outstanding:
             raise checks.CheckFailed(f"{room.name}: offset {offset} was never published")
-        if not offset & SAMPLE_MASK and self._checks_content:
-            content = dialect.parse_frame(data[start:end])["data"]["content"]
+        if not offset & SAMPLE_MASK and self._checks_content and self._dialect.numbers_events:
+            content = self._dialect.message(data[start:end]).content
             writer = room.members[room.turn ^ 1].connection.user
-            if content != dialect.content_of(writer, room.number):
+            if content != content_of(writer, room.number):
                 raise checks.CheckFailed(f"{room.name}: offset {offset} holds {content!r}")
         room.outstanding -= 1
         if not room.outstanding:
             self._complete(room)
 
-    def _take_reply(self, member: _Member, offset: int) -> None:
+    @staticmethod
+    def _place_written(room: _Room, data: bytes, start: int, end: int) -> int:
+        """The offset that an event without one has, by what is written in it."""
+        writer = room.members[room.turn ^ 1].connection.user
+        sender, number = written_in(data, start, end)
+        if sender != writer and number == room.number:
+            raise checks.CheckFailed(f"{room.name}: publish {number} comes from {sender!r}")
+        return room.offset + 1 + number - room.number
+
+    def _take_reply(self, member: _Member, frame: Frame) -> None:
         room = member.room
-        if offset != room.offset + 1:
-            raise checks.CheckFailed(checks.describe_offset(room.name, room.offset + 1, offset))
-        member.reply_prefix = b""
+        if frame.offset != room.offset + 1 and self._dialect.numbers_events:
+            expected = room.offset + 1
+            raise checks.CheckFailed(checks.describe_offset(room.name, expected, frame.offset))
+        member.unanswered = 0
         room.outstanding -= 1
         if not room.outstanding:
             self._complete(room)
-
-    def _take_odd(self, member: _Member, data: bytes, start: int, end: int) -> None:
-        frame = dialect.parse_frame(data[start:end])
-        if frame["type"] == "event":
-            if frame.get("event") == "message.created":
-                self._take_event(member, data, start, end)
-            return
-        is_answer = frame["type"] == "reply" and frame["id"] == member.room.number
-        if not is_answer or not member.reply_prefix:
-            user = member.connection.user
-            raise BenchError(f"{user}: the server said {data[start:end][:300]!r}")
-        self._take_reply(member, int(frame["result"]["offset"]))
 
     def _complete(self, room: _Room) -> None:
         room.offset += 1
@@ -175,7 +186,7 @@ class _Pairs:
             for one in room.members
             if one.check.next_offset == room.offset + 1
         ]
-        missing += ["the answer"] if writer.reply_prefix else []
+        missing += ["the answer"] if writer.unanswered else []
         return f"{room.name}: message {room.number} lacks {', '.join(missing)}"
 
 
@@ -185,7 +196,7 @@ def run_pairs(
     """One turn of `target`. `members` holds two users for each room."""
     names = [name for name, users in members.items() for _ in users]
     users = [user for pair in members.values() for user in pair]
-    connections = open_connections(target, users)
+    connections = open_connections(target, users, names)
     try:
         offsets = subscribe_all(connections, names)
         rooms: dict[str, _Room] = {}
@@ -194,14 +205,11 @@ def run_pairs(
             if room.offset != offset:
                 raise BenchError(f"{name}: the room was not quiet while its members subscribed")
             room.members.append(_Member(connection, room))
-        state = _Pairs(list(rooms.values()), options, checks_content=target.checks_content)
-        state.run_until(time.perf_counter() + options.warm_up)
-        meter = accounting.Meter(
-            target.process,
-            redis_url=target.redis_url,
-            server_core=target.server_core,
-            generator_core=target.generator_core,
+        state = _Pairs(
+            list(rooms.values()), options, target.dialect, checks_content=target.checks_content
         )
+        state.run_until(time.perf_counter() + options.warm_up)
+        meter = target.meter()
         completed = state.completed
         before = meter.read()
         state.run_until(time.perf_counter() + options.seconds)
@@ -209,11 +217,11 @@ def run_pairs(
     finally:
         close_all(connections)
     count = state.completed - completed
-    details = {"messages": float(count), "messages_per_second": count / usage.wall}
-    if usage.redis_cpu is not None:
-        details["redis_us_per_message"] = usage.redis_cpu / count * 1e6
-        both = usage.server_cpu + usage.redis_cpu
-        details["messages_per_cpu_second_with_redis"] = figures.per_cpu_second(count, both)
+    details = {
+        "messages": float(count),
+        "messages_per_second": count / usage.wall,
+        **figures.redis_details(count, count, usage),
+    }
     return figures.Round(
         target=target.name,
         figure=figures.per_cpu_second(count, usage.server_cpu),

@@ -10,12 +10,15 @@ reported as an error, not misread), compression, and what the payloads mean (`be
 
 import base64
 import os
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Final
 
 TEXT: Final = 1
 CLOSE: Final = 8
 PING: Final = 9
 PONG: Final = 10
+CONTROL: Final = 8  # this bit is in the opcode of every control frame and of no other
 
 # opcode, first byte of the payload, first byte after the frame
 FramePlace = tuple[int, int, int]
@@ -25,12 +28,16 @@ class WireError(Exception):
     """The server sent bytes that are not a complete, unfragmented, unmasked server frame."""
 
 
-def handshake_request(host: str, port: int, target: str) -> bytes:
-    """The upgrade request for `target`, the path with its query."""
+def handshake_request(
+    host: str, port: int, target: str, headers: Mapping[str, str] = MappingProxyType({})
+) -> bytes:
+    """The upgrade request for `target`, the path with its query, with further `headers`."""
     key = base64.b64encode(os.urandom(16)).decode()
+    more = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
     return (
         f"GET {target} HTTP/1.1\r\nHost: {host}:{port}\r\nUpgrade: websocket\r\n"
-        f"Connection: Upgrade\r\nSec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\n\r\n"
+        f"Connection: Upgrade\r\nSec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\n"
+        f"{more}\r\n"
     ).encode()
 
 

@@ -6,7 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench import checks, dialect, wire
+from bench import checks, wire
+from bench.dialect import CONTENT_BYTES, Frame, content_of
+from bench.product import ParleyDialect, offset_in, parse_frame
 
 
 def event(offset: int, content: str = "hello", *, spaced: bool = False) -> bytes:
@@ -24,8 +26,8 @@ def event(offset: int, content: str = "hello", *, spaced: bool = False) -> bytes
 
 def readers(count: int, *, checks_content: bool = False):
     answers = checks.Answers(checks_content=checks_content)
-    reference = checks.Reference(1, answers)
-    others: list[tuple[int, bytes]] = []
+    reference = checks.Reference(1, answers, ParleyDialect())
+    others: list[tuple[int, Frame, bytes]] = []
     made = [
         checks.ReferenceReader(f"user {number}", reference, lambda *one: others.append(one))
         for number in range(count)
@@ -92,7 +94,7 @@ def test_frames_between_events_are_handed_out_in_pieces_of_any_size(is_first: bo
     for byte in event(1) + ping + event(2) + presence + event(3):
         second.take(bytes([byte]))
     assert second.delivered == 3
-    assert [opcode for opcode, _ in others] == [wire.PING, wire.TEXT]
+    assert [opcode for opcode, _, _ in others] == [wire.PING, wire.TEXT]
 
 
 def test_offsets_of_one_connection_rise_by_one():
@@ -111,14 +113,14 @@ def test_an_event_has_the_place_and_the_content_of_its_answer():
     (reader,), answers, _ = readers(1, checks_content=True)
     answers.take_reply("ann", 1, answer(2))
     answers.take_reply("bob", 1, answer(1))
-    reader.take(event(1, dialect.content_of("bob", 1)) + event(2, dialect.content_of("ann", 1)))
+    reader.take(event(1, content_of("bob", 1)) + event(2, content_of("ann", 1)))
     answers.verify()
 
 
 def test_an_event_at_another_place_than_answered_is_found():
     (reader,), answers, _ = readers(1, checks_content=True)
     answers.take_reply("ann", 1, answer(2))
-    reader.take(event(1, dialect.content_of("ann", 1)))
+    reader.take(event(1, content_of("ann", 1)))
     with pytest.raises(checks.CheckFailed, match="which was answered"):
         answers.verify()
 
@@ -143,16 +145,16 @@ def test_answers_that_cannot_be_are_found():
     ],
 )
 def test_an_offset_is_found_by_its_name(payload: bytes, expected: int):
-    assert dialect.offset_in(payload, 0, len(payload)) == expected
+    assert offset_in(payload, 0, len(payload)) == expected
 
 
 def test_every_publish_has_its_own_content_of_the_same_length():
-    contents = {dialect.content_of(user, number) for user in "ab" for number in range(2000)}
+    contents = {content_of(user, number) for user in "ab" for number in range(2000)}
     assert len(contents) == 4000
-    assert {len(content) for content in contents} == {dialect.CONTENT_BYTES}
+    assert {len(content) for content in contents} == {CONTENT_BYTES}
 
 
 @pytest.mark.parametrize("payload", [b"nonsense", b"[]", b"{}", b'{"type":1}', b"\xff"])
 def test_what_is_no_frame_is_a_wire_error(payload: bytes):
     with pytest.raises(wire.WireError):
-        dialect.parse_frame(payload)
+        parse_frame(payload)
