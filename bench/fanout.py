@@ -36,7 +36,7 @@ EMPTY_INTERVAL: Final = 0.02  # seconds between two looks at the receivers
 class FanoutOptions:
     """Sizes of the scenario."""
 
-    receivers: int = 500
+    receivers: int = 1000
     senders: int = 2
     in_flight: int = 1  # publishes of the room not answered and seen, all senders together
     seconds: float = 5.0

@@ -133,6 +133,14 @@ def detail(rounds: Sequence[Round], target: str, name: str) -> float | None:
     )
 
 
+def detail_ratio(rounds: Sequence[Round], target: str, other: str, name: str) -> float | None:
+    """Median detail of `target` over that of `other`."""
+    upper, lower = detail(rounds, target, name), detail(rounds, other, name)
+    if upper is None or lower is None or lower == 0:
+        return None
+    return upper / lower
+
+
 def ratio(rounds: Sequence[Round], target: str, floor: str) -> float | None:
     """Median figure of `target` over the median figure of `floor`."""
     upper, lower = median(figures_of(rounds, target)), median(figures_of(rounds, floor))

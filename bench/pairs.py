@@ -31,7 +31,7 @@ SAMPLE_MASK: Final = 15  # an event whose offset has none of these bits is parse
 class PairsOptions:
     """Sizes of the scenario."""
 
-    rooms: int = 200
+    rooms: int = 500
     seconds: float = 5.0
     warm_up: float = 1.0
     patience: float = 20.0  # seconds that the last deliveries may take

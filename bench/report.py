@@ -52,7 +52,8 @@ def summarise(outcome: Outcome) -> dict[str, Any]:
     return {
         "scenario": outcome.scenario.name,
         "unit": outcome.scenario.unit,
-        "parameters": outcome.scenario.parameters,
+        "more_is_better": outcome.scenario.more_is_better,
+        "parameters": dict(outcome.scenario.parameters),
         "rounds": [asdict(one) for one in rounds],
         "targets": {
             name: {
@@ -60,10 +61,12 @@ def summarise(outcome: Outcome) -> dict[str, Any]:
                 "spread": figures.spread(figures.figures_of(rounds, name)),
                 "refused": [one.refused for one in rounds if one.target == name and one.refused],
                 "details": _details(rounds, name),
+                "of": {
+                    other: figures.ratio(rounds, name, other) for other in names if other != name
+                },
             }
             for name in names
         },
-        "ratio": figures.ratio(rounds, "broker", "floor"),
         "bars": [{**asdict(bar), "is_met": bar.is_met} for bar in outcome.bars],
     }
 
@@ -76,7 +79,12 @@ def write_json(path: Path, machine: Mapping[str, Any], outcomes: Sequence[Outcom
 
 def format_table(outcomes: Sequence[Outcome]) -> str:
     """The plain table."""
-    rows = [("scenario", "target", "median", "spread", "unit", "server", "generator", "rounds")]
+    rows = [
+        (
+            *("scenario", "target", "median", "spread", "unit", "of floor", "of C floor"),
+            *("counting Redis", "server", "generator", "rounds"),
+        )
+    ]
     for outcome in outcomes:
         for name, target in summarise(outcome)["targets"].items():
             mine = [one for one in outcome.rounds if one.target == name]
@@ -87,6 +95,9 @@ def format_table(outcomes: Sequence[Outcome]) -> str:
                     _number(target["median"]),
                     "-" if target["spread"] is None else f"{target['spread']:.0%}",
                     outcome.scenario.unit,
+                    _number(target["of"].get("floor")),
+                    _number(target["of"].get("floor-c")),
+                    _number(target["details"].get(figures.WITH_REDIS)),
                     _share([one.usage.server_cpu / one.usage.wall for one in mine]),
                     _share([one.usage.generator_cpu / one.usage.wall for one in mine]),
                     f"{len(mine) - len(target['refused'])} of {len(mine)}{_disturbed(mine)}",

@@ -1,4 +1,4 @@
-"""Starting what is measured: the floor, a broker of the product, and the system around it.
+"""Starting what is measured: a broker of the product, and the system around it.
 
 Rules: everything is a child process that is told to end when its block is left, and killed when it
 does not. Cores are inherited, so a process is pinned before its first instruction. The system
@@ -18,6 +18,7 @@ import time
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 
 from bench import accounting
@@ -75,8 +76,13 @@ def _failed(what: str, log: Path) -> BenchError:
 
 
 @contextlib.contextmanager
-def open_system(generator_core: int | None) -> Iterator[dict[str, str]]:
-    """A private system from `parley up --ephemeral`; the variables to join it."""
+def open_system(
+    generator_core: int | None, settings: Mapping[str, str] = MappingProxyType({})
+) -> Iterator[dict[str, str]]:
+    """A private system from `parley up --ephemeral`; the variables to join it.
+
+    `SYSTEM_PROCESS` among them is the root of its processes.
+    """
     with tempfile.TemporaryDirectory(prefix="parley-bench-") as folder:
         env_file, log = Path(folder) / "system.env", Path(folder) / "up.log"
         command = [
@@ -92,7 +98,9 @@ def open_system(generator_core: int | None) -> Iterator[dict[str, str]]:
             "--api-port",
             "0",
         ]
-        with _running(command, _environment(BROKER_SETTINGS), generator_core, log) as process:
+        with _running(
+            command, environment({**BROKER_SETTINGS, **settings}), generator_core, log
+        ) as process:
             deadline = time.monotonic() + START_TIMEOUT
             while not env_file.exists() or "ROOM=" not in env_file.read_text():
                 if process.poll() is not None:
@@ -100,7 +108,7 @@ def open_system(generator_core: int | None) -> Iterator[dict[str, str]]:
                 if time.monotonic() > deadline:
                     raise _failed(f"`parley up` was not ready in {START_TIMEOUT:.0f} s", log)
                 time.sleep(_POLL)
-            yield read_env_file(env_file)
+            yield {**read_env_file(env_file), "SYSTEM_PROCESS": str(process.pid)}
 
 
 @contextlib.contextmanager
@@ -114,7 +122,7 @@ def open_broker(
     with tempfile.TemporaryDirectory(prefix="parley-bench-") as folder:
         log = Path(folder) / "broker.log"
         command = [sys.executable, "-m", "parley", "broker"]
-        with _running(command, _environment(settings), server_core, log) as process:
+        with _running(command, environment(settings), server_core, log) as process:
             deadline = time.monotonic() + START_TIMEOUT
             while not _is_ready(port):
                 if process.poll() is not None:
@@ -140,47 +148,7 @@ def open_broker(
                 raise
 
 
-@contextlib.contextmanager
-def open_floor(
-    *,
-    server_core: int | None,
-    generator_core: int | None,
-    command: Sequence[str] = (sys.executable, "-m", "bench.floor"),
-    name: str = "floor",
-) -> Iterator[Target]:
-    """The floor, alone on its core; it ends with its standard input."""
-    with accounting.pinned(server_core):
-        process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=_environment({})
-        )
-    assert process.stdin is not None
-    assert process.stdout is not None
-    try:
-        line = process.stdout.readline()
-        if not line:
-            raise BenchError("the floor did not start")
-        yield Target(
-            name=name,
-            host="127.0.0.1",
-            port=int(line),
-            process=process.pid,
-            token=lambda _: "floor",
-            prepare_rooms=lambda _: None,
-            checks_content=False,
-            server_core=server_core,
-            generator_core=generator_core,
-        )
-    finally:
-        process.stdin.close()
-        process.stdout.close()
-        try:
-            process.wait(STOP_TIMEOUT)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-
-
-def _environment(settings: Mapping[str, str]) -> dict[str, str]:
+def environment(settings: Mapping[str, str]) -> dict[str, str]:
     """Our own environment with `settings`, and the place that this package came from."""
     root = str(Path(__file__).resolve().parent.parent)
     path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))

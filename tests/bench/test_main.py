@@ -44,6 +44,8 @@ def test_a_scenario_prints_a_table_and_writes_json(command: str, sizes: list[str
         ["latency", "--rate", "0"],
         ["fanout", "--rounds", "0"],
         ["nonsense"],
+        ["pairs", "--peer", "nobody", "--no-pin"],
+        ["pairs", "--only", "nobody", "--no-pin"],
     ],
 )
 def test_wrong_usage_is_status_2(arguments: list[str]):

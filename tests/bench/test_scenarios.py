@@ -2,15 +2,17 @@
 
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
-from bench import accounting, checks, scenarios, servers
+from bench import accounting, checks, floors, messaging, scenarios
 from bench.connection import BenchError
 from bench.fanout import FanoutOptions, run_fanout
 from bench.idle import IdleOptions, run_idle
 from bench.latency import LatencyOptions, run_latency
 from bench.pairs import PairsOptions, run_pairs
+from bench.stage import Stage, StageOptions
 from bench.target import Target
 from tests.bench.faulty_floor import FAULTS
 
@@ -18,15 +20,15 @@ LONG = 20.0
 SHORT = 0.5  # seconds to wait for what a faulty floor never sends
 
 
-@pytest.fixture
-def floor() -> Iterator[Target]:
-    with servers.open_floor(server_core=None, generator_core=None) as target:
+@pytest.fixture(params=[floors.open_floor, floors.open_c_floor], ids=["python", "c"])
+def floor(request: pytest.FixtureRequest) -> Iterator[Target]:
+    with request.param(server_core=None, generator_core=None) as target:
         yield target
 
 
 def faulty(fault: str):
     command = (sys.executable, "-m", "tests.bench.faulty_floor", fault)
-    return servers.open_floor(server_core=None, generator_core=None, command=command)
+    return floors.open_floor(server_core=None, generator_core=None, command=command)
 
 
 def small_fanout(target: Target, patience: float = LONG, in_flight: int = 1):
@@ -98,18 +100,26 @@ def test_fanout_compares_contents_where_the_server_sends_them(floor: Target):
 
 
 def test_turns_alternate_and_every_target_is_judged():
-    run = scenarios.run_name()
-    scenario = scenarios.pairs(run, PairsOptions(rooms=2, seconds=0.1, warm_up=0.05))
+    stage = Stage(
+        run=scenarios.run_name(),
+        options=StageOptions(),
+        system=None,
+        is_private=True,
+        api=None,
+        say=lambda _: None,
+    )
+    scenario = messaging.pairs(stage, PairsOptions(rooms=2, seconds=0.1, warm_up=0.05))
     lines: list[str] = []
 
     def open_as(name: str):
         def opener():
-            return servers.open_floor(server_core=None, generator_core=None, name=name)
+            return floors.open_floor(server_core=None, generator_core=None, name=name)
 
         return opener
 
     openers = {"broker": open_as("broker"), "floor": open_as("floor")}
-    outcome = scenarios.run_scenario(scenario, openers, 2, lines.append)
+    scenario = replace(scenario, contenders=openers)
+    outcome = scenarios.run_scenario(scenario, 2, lines.append)
     assert [one.target for one in outcome.rounds] == ["broker", "floor", "floor", "broker"]
     assert len(lines) == 4
     ratio, redis = outcome.bars
@@ -119,7 +129,7 @@ def test_turns_alternate_and_every_target_is_judged():
 
 def test_the_floor_ends_with_its_generator(floor: Target):
     assert accounting.process_tree(floor.process)[0] == floor.process
-    with servers.open_floor(server_core=None, generator_core=None) as other:
+    with floors.open_floor(server_core=None, generator_core=None) as other:
         process = other.process
         assert accounting.tree_memory(process) > 0
     assert accounting.tree_memory(process) == 0
