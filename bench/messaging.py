@@ -22,7 +22,12 @@ LEADS: Final[Mapping[str, Sequence[Lead]]] = MappingProxyType(
     {
         "fanout": (("floor", 0.85, False), (NCHAN, 1.1, False), (SOCKETIO, 2, False)),
         "fanout-joined": (("floor-c", 1.5, False), (SOCKETIO, 4, False)),
-        "pairs": ((NCHAN, 1.0, False), (NCHAN, 2, True), (SOCKETIO, 2, True)),
+        "pairs": (
+            ("floor", 0.16, False),
+            (NCHAN, 1.0, False),
+            (NCHAN, 2, True),
+            (SOCKETIO, 2, True),
+        ),
     }
 )
 

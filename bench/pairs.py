@@ -1,14 +1,14 @@
-"""Many rooms of two: messages per server CPU second, every publish answered.
+"""Many small rooms: messages per server CPU second, every publish answered.
 
-Rules: a closed loop a room. One member publishes; when its answer, its own event and the other
-member's event have arrived, the other one publishes. So the number of messages on their way is
-the number of rooms, and each message is checked at both members. One in sixteen events is parsed
+Rules: a closed loop a room. One member publishes; when its answer and the event at every member
+(itself, too) have arrived, the next one publishes. So the number of messages on their way is
+the number of rooms, and each message is checked at every member. One in sixteen events is parsed
 whole and compared with what was published; of a server that numbers nothing, each.
 """
 
 import select
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -38,17 +38,21 @@ class PairsOptions:
 
 
 class _Room:
-    """Two members and the one message on its way."""
+    """Its members (two, mostly) and the one message on its way."""
 
-    __slots__ = ("members", "name", "number", "offset", "outstanding", "turn")
+    __slots__ = ("members", "name", "number", "offset", "outstanding")
 
     def __init__(self, name: str, offset: int) -> None:
         self.name = name
         self.members: list[_Member] = []
-        self.turn = 0
         self.number = 0
         self.offset = offset
         self.outstanding = 0
+
+    @property
+    def writer(self) -> "_Member":
+        """Whose the newest message is."""
+        return self.members[self.number % len(self.members)]
 
 
 class _Member:
@@ -104,15 +108,14 @@ class _Pairs:
                 time.sleep(GATHER_INTERVAL)
 
     def _publish(self, room: _Room) -> None:
-        member = room.members[room.turn]
-        room.turn ^= 1
         room.number += 1
-        room.outstanding = 2
+        member = room.writer
+        room.outstanding = len(room.members)
         self._busy += 1
         number = room.number
         dialect = self._dialect
         if dialect.answers_publishes:
-            room.outstanding = 3
+            room.outstanding += 1
             member.unanswered = number
         user = member.connection.user
         member.connection.send(dialect.publish(number, room.name, user, self._run))
@@ -145,7 +148,7 @@ class _Pairs:
             raise checks.CheckFailed(f"{room.name}: offset {offset} was never published")
         if not offset & SAMPLE_MASK and self._checks_content and self._dialect.numbers_events:
             content = self._dialect.message(data[start:end]).content
-            writer = room.members[room.turn ^ 1].connection.user
+            writer = room.writer.connection.user
             if content != content_of(writer, room.number):
                 raise checks.CheckFailed(f"{room.name}: offset {offset} holds {content!r}")
         room.outstanding -= 1
@@ -155,7 +158,7 @@ class _Pairs:
     @staticmethod
     def _place_written(room: _Room, data: bytes, start: int, end: int) -> int:
         """The offset that an event without one has, by what is written in it."""
-        writer = room.members[room.turn ^ 1].connection.user
+        writer = room.writer.connection.user
         sender, number = written_in(data, start, end)
         if sender != writer and number == room.number:
             raise checks.CheckFailed(f"{room.name}: publish {number} comes from {sender!r}")
@@ -180,7 +183,7 @@ class _Pairs:
 
     def _describe_missing(self) -> str:
         room = next(one for one in self._rooms if one.outstanding)
-        writer = room.members[room.turn ^ 1]
+        writer = room.writer
         missing = [
             f"the event at {one.connection.user}"
             for one in room.members
@@ -191,13 +194,20 @@ class _Pairs:
 
 
 def run_pairs(
-    target: Target, members: Mapping[str, Sequence[str]], options: PairsOptions
+    target: Target,
+    members: Mapping[str, Sequence[str]],
+    options: PairsOptions,
+    prepare: Callable[[Sequence[Connection]], None] = lambda _: None,
 ) -> figures.Round:
-    """One turn of `target`. `members` holds two users for each room."""
+    """One turn of `target`. `members` holds the users of each room.
+
+    `prepare` gets the open connections before they subscribe.
+    """
     names = [name for name, users in members.items() for _ in users]
     users = [user for pair in members.values() for user in pair]
     connections = open_connections(target, users, names)
     try:
+        prepare(connections)
         offsets = subscribe_all(connections, names)
         rooms: dict[str, _Room] = {}
         for connection, name, offset in zip(connections, names, offsets, strict=True):

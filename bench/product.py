@@ -62,6 +62,21 @@ class ParleyDialect(Dialect):
         return bool(json.loads(one) == json.loads(other))
 
 
+def resume_frame(number: int, room: str, epoch: str, offset: int) -> bytes:
+    """A subscription that asks for every event after a position."""
+    return (
+        f'{{"type":"subscribe","id":{number},"room":"{room}",'
+        f'"since":{{"epoch":"{epoch}","offset":{offset}}}}}'
+    ).encode()
+
+
+def history_frame(number: int, room: str, before: int, limit: int) -> bytes:
+    """A page of the messages below `before`."""
+    return (
+        f'{{"type":"history","id":{number},"room":"{room}","before":{before},"limit":{limit}}}'
+    ).encode()
+
+
 def _classify_parsed(frame: dict[str, Any]) -> Frame:
     kind = frame["type"]
     if kind == "event":

@@ -52,6 +52,7 @@ def summarise(outcome: Outcome) -> dict[str, Any]:
     return {
         "scenario": outcome.scenario.name,
         "unit": outcome.scenario.unit,
+        "note": outcome.scenario.note,
         "more_is_better": outcome.scenario.more_is_better,
         "parameters": dict(outcome.scenario.parameters),
         "rounds": [asdict(one) for one in rounds],
@@ -128,6 +129,8 @@ def _details(rounds: Sequence[figures.Round], target: str) -> dict[str, float | 
 def _detail_lines(outcomes: Sequence[Outcome]) -> str:
     lines = []
     for outcome in outcomes:
+        if outcome.scenario.note:
+            lines.append(f"{outcome.scenario.name}: {outcome.scenario.note}")
         for name, target in summarise(outcome)["targets"].items():
             details = ", ".join(
                 f"{key} {_number(value)}" for key, value in target["details"].items()

@@ -31,6 +31,8 @@ class Scenario:
     rooms: Mapping[str, Sequence[str]] = field(default_factory=dict)
     fresh: bool = False  # a newly started server for every turn
     more_is_better: bool = True
+    note: str = ""  # what the table must say about how it was measured
+    alternates: bool = True  # False: all rounds of one contender, then all of the next
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,8 +61,19 @@ def _open_all(openers: Mapping[str, Opener]) -> Iterator[dict[str, Target]]:
 
 def run_scenario(scenario: Scenario, rounds: int, say: Callable[[str], None]) -> Outcome:
     """All rounds of one scenario; `say` gets progress lines."""
-    openers = scenario.contenders
     outcome = Outcome(scenario=scenario)
+    if scenario.alternates:
+        _run_rounds(outcome, scenario.contenders, rounds, say)
+    else:
+        for name, opener in scenario.contenders.items():
+            _run_rounds(outcome, {name: opener}, rounds, say)
+    return outcome
+
+
+def _run_rounds(
+    outcome: Outcome, openers: Mapping[str, Opener], rounds: int, say: Callable[[str], None]
+) -> None:
+    scenario = outcome.scenario
     lasting = {} if scenario.fresh else openers
     with _open_all(lasting) as targets:
         for target in targets.values():
@@ -76,7 +89,6 @@ def run_scenario(scenario: Scenario, rounds: int, say: Callable[[str], None]) ->
                     one = scenario.turn(targets[name])
                 outcome.rounds.append(one)
                 say(describe_round(scenario, number + 1, one))
-    return outcome
 
 
 def describe_round(scenario: Scenario, number: int, one: figures.Round) -> str:

@@ -20,8 +20,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final
+from urllib.parse import urlsplit
 
 from bench import accounting
+from bench.checks import CheckFailed
 from bench.connection import BenchError
 from bench.rest import Api
 from bench.target import Target
@@ -112,37 +114,107 @@ def open_system(
 
 
 @contextlib.contextmanager
-def open_broker(
-    system: Mapping[str, str], api: Api, *, server_core: int | None, generator_core: int | None
-) -> Iterator[Target]:
-    """A fresh broker of the product in `system`, alone on its core; `api` makes its rooms."""
+def open_process(
+    kind: str,
+    system: Mapping[str, str],
+    core: int | None,
+    settings: Mapping[str, str] = MappingProxyType({}),
+) -> Iterator[tuple[int, int]]:
+    """One more `parley broker` or `api` in `system`, once it is ready: its process and port.
+
+    What the block raises comes with the end of the process's log.
+    """
     port = _free_port()
-    settings = {**system, **BROKER_SETTINGS, "PORT": str(port), "HOST": "127.0.0.1"}
-    tokens = TokenMaker(system)
+    variables = {**system, **BROKER_SETTINGS, "PORT": str(port), "HOST": "127.0.0.1", **settings}
     with tempfile.TemporaryDirectory(prefix="parley-bench-") as folder:
-        log = Path(folder) / "broker.log"
-        command = [sys.executable, "-m", "parley", "broker"]
-        with _running(command, environment(settings), server_core, log) as process:
+        log = Path(folder) / f"{kind}.log"
+        command = [sys.executable, "-m", "parley", kind]
+        with _running(command, environment(variables), core, log) as process:
             deadline = time.monotonic() + START_TIMEOUT
             while not _is_ready(port):
                 if process.poll() is not None:
-                    raise _failed("`parley broker` ended before it was ready", log)
+                    raise _failed(f"`parley {kind}` ended before it was ready", log)
                 if time.monotonic() > deadline:
-                    raise _failed(f"the broker was not ready in {START_TIMEOUT:.0f} s", log)
+                    raise _failed(f"the {kind} was not ready in {START_TIMEOUT:.0f} s", log)
                 time.sleep(_POLL)
             try:
-                yield Target(
-                    name="broker",
-                    host="127.0.0.1",
-                    port=port,
-                    process=process.pid,
-                    token=tokens.token,
-                    prepare_rooms=api.prepare_rooms,
-                    redis_url=system["REDIS_URL"],
-                    server_core=server_core,
-                    generator_core=generator_core,
-                )
+                yield process.pid, port
             except BenchError as error:
+                if log.stat().st_size:
+                    raise _failed(str(error), log) from error
+                raise
+
+
+@contextlib.contextmanager
+def open_broker(
+    system: Mapping[str, str],
+    api: Api,
+    *,
+    server_core: int | None,
+    generator_core: int | None,
+    name: str = "broker",
+    settings: Mapping[str, str] = MappingProxyType({}),
+) -> Iterator[Target]:
+    """A fresh broker of the product in `system`, alone on its core; `api` makes its rooms."""
+    with open_process("broker", system, server_core, settings) as (process, port):
+        yield Target(
+            name=name,
+            host="127.0.0.1",
+            port=port,
+            process=process,
+            token=TokenMaker(system).token,
+            prepare_rooms=api.prepare_rooms,
+            redis_url=system["REDIS_URL"],
+            server_core=server_core,
+            generator_core=generator_core,
+        )
+
+
+@contextlib.contextmanager
+def open_api(
+    system: Mapping[str, str], *, server_core: int | None, generator_core: int | None
+) -> Iterator[Target]:
+    """A fresh REST API of the product in `system`, alone on its core."""
+    with open_process("api", system, server_core) as (process, port):
+        yield Target(
+            name="api",
+            host="127.0.0.1",
+            port=port,
+            process=process,
+            token=TokenMaker(system).token,
+            prepare_rooms=lambda _: None,
+            redis_url=system["REDIS_URL"],
+            server_core=server_core,
+            generator_core=generator_core,
+        )
+
+
+@contextlib.contextmanager
+def join_broker(system: Mapping[str, str], api: Api, name: str) -> Iterator[Target]:
+    """The broker that `system` has anyway, for scenarios that measure something else."""
+    parts = urlsplit(system["BROKER_URL"])
+    yield Target(
+        name=name,
+        host=parts.hostname or "127.0.0.1",
+        port=parts.port or 80,
+        process=int(system.get("SYSTEM_PROCESS", os.getpid())),
+        token=TokenMaker(system).token,
+        prepare_rooms=api.prepare_rooms,
+        redis_url=system["REDIS_URL"],
+    )
+
+
+@contextlib.contextmanager
+def open_archiver(system: Mapping[str, str], core: int | None) -> Iterator[int]:
+    """A further archiver in `system`, alone on its core; its process."""
+    with tempfile.TemporaryDirectory(prefix="parley-bench-") as folder:
+        log = Path(folder) / "archiver.log"
+        command = [sys.executable, "-m", "parley", "archiver"]
+        variables = environment({**system, **BROKER_SETTINGS})
+        with _running(command, variables, core, log) as process:
+            try:
+                yield process.pid
+            except (BenchError, CheckFailed) as error:
                 if log.stat().st_size:
                     raise _failed(str(error), log) from error
                 raise

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypedDict
 
 from bench import floors, servers
 from bench.connection import BenchError
@@ -21,6 +21,13 @@ from bench.scenarios import Opener
 from bench.target import Peer, Place, Target
 
 FLOORS: Final = ("floor", "floor-c")
+
+
+class Cores(TypedDict):
+    """Where a server runs, and everything else."""
+
+    server_core: int | None
+    generator_core: int | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,12 +53,11 @@ class Stage:
     say: Callable[[str], None]
 
     @property
-    def cores(self) -> dict[str, int | None]:
+    def cores(self) -> Cores:
         """Keyword arguments for whatever starts a server."""
-        return {
-            "server_core": self.options.server_core,
-            "generator_core": self.options.generator_core,
-        }
+        return Cores(
+            server_core=self.options.server_core, generator_core=self.options.generator_core
+        )
 
     def need_system(self) -> tuple[Mapping[str, str], Api]:
         """The system and its API, for scenarios that mean nothing without."""
@@ -66,6 +72,14 @@ class Stage:
             found["broker"] = partial(servers.open_broker, self.system, self.api, **self.cores)
         if floors and self.options.only != "broker":
             found |= self._floors()
+        found |= self.peer_contenders(scenario)
+        if self.options.only is not None:
+            found = {name: one for name, one in found.items() if name == self.options.only}
+        return found
+
+    def peer_contenders(self, scenario: str) -> dict[str, Opener]:
+        """The peers that take part in a scenario and can run here."""
+        found: dict[str, Opener] = {}
         for peer in self.options.peers:
             if scenario in peer.scenarios:
                 reason = peer.missing()
@@ -73,18 +87,10 @@ class Stage:
                     found[peer.name] = partial(self._open_peer, peer)
                 else:
                     self.say(f"{scenario}: without {peer.name}: {reason}")
-        if self.options.only is not None:
-            found = {name: one for name, one in found.items() if name == self.options.only}
         return found
 
     def _floors(self) -> dict[str, Opener]:
-        found: dict[str, Opener] = {
-            "floor": partial(
-                floors.open_floor,
-                server_core=self.options.server_core,
-                generator_core=self.options.generator_core,
-            )
-        }
+        found: dict[str, Opener] = {"floor": partial(floors.open_floor, **self.cores)}
         if floors.compiler() is None:
             self.say("without the C floor: no C compiler (cc) is installed")
         else:
