@@ -100,29 +100,29 @@ def run_options(command: Callable[..., None]) -> Callable[..., None]:
     ) -> None:
         if pin:
             _check_cores(server_core, generator_core)
-        names = sorted(_PEERS) if "all" in peers else list(dict.fromkeys(peers))
-        if only is not None and only in _PEERS and only not in names:
-            names.append(only)
-        _check_names(names, only)
         stage = StageOptions(
             server_core=server_core if pin else None,
             generator_core=generator_core if pin else None,
             only=only,
             env_file=env_file,
-            peers=tuple(_PEERS[name] for name in names),
+            peers=_choose_peers(peers, only),
         )
         command(RunOptions(rounds=rounds, json_file=json_file, stage=stage), **rest)
 
     return wrapper
 
 
-def _check_names(names: Sequence[str], only: str | None) -> None:
+def _choose_peers(peers: Sequence[str], only: str | None) -> tuple[Peer, ...]:
+    names = sorted(_PEERS) if "all" in peers else list(dict.fromkeys(peers))
+    if only is not None and only in _PEERS and only not in names:
+        names.append(only)
     for name in names:
         if name not in _PEERS:
             known = ", ".join(sorted(_PEERS)) or "none"
             raise click.UsageError(f"--peer {name}: unknown; known: {known}")
     if only is not None and only not in ("broker", *FLOORS, *_PEERS):
         raise click.UsageError(f"--only {only}: neither broker nor a floor nor a peer")
+    return tuple(_PEERS[name] for name in names)
 
 
 def _check_cores(server_core: int, generator_core: int) -> None:
