@@ -14,11 +14,12 @@ import trio
 
 from storage.postgres.seeds import UNREPORTED_SKIP
 from storage.redis.entries import Entry, pack_entry
-from tests.support.checker import Attempt, History, Outcome, Place, Row, Seen, Start, View
-from tests.support.checker import check_history as check
+from tests.faults.storm.checker import Breach, check
+from tests.faults.storm.record import Connection, Operation
 from tests.support.local_broker import LocalClient, open_broker, replaced
 from tests.support.proxy import TcpProxy, open_proxy
-from tests.support.rooms import Storage, contents, key_of, message, open_storage
+from tests.support.recording import ALWAYS, Recorder, publish_of, record_of
+from tests.support.rooms import contents, key_of, message, open_storage
 from tests.support.servers import RedisServer
 from tests.support.waiting import wait_until
 from workers.embedded.ports import LOOPBACK
@@ -53,47 +54,32 @@ async def wait_resync(client: LocalClient, times: int = 1) -> None:
     assert {frame["code"] for frame in client.unsubscribed} == {"resync"}
 
 
-async def say(client: LocalClient, text: str) -> Attempt:
+async def say(client: LocalClient, text: str) -> Operation:
+    begun = trio.current_time()
     answer = await client.publish(ROOM, text, client_id=text)
-    place = Place(answer["message_id"], answer["seq"], answer["offset"])
-    return Attempt(ROOM, "alice", text, "ok", place)
+    return publish_of(ROOM, "alice", text, client_id=text, outcome="ok", begun=begun, answer=answer)
 
 
-def view_of(client: LocalClient, name: str) -> View:
+def connection_of(client: LocalClient, user: str) -> Connection:
     """What the client saw, with every position that it was told."""
-    view = View(name, ROOM, is_complete=False)
-    for frame in client.frames:
-        result = frame.get("result") or {}
-        if "recovered" in result:
-            missed = len(result["events"])
-            start = Start(result["epoch"], result["offset"] - missed, not result["recovered"])
-            view.items.append(start)
-            view.items.extend(seen(body) for body in result["events"])
-        elif frame["type"] == "event" and frame.get("offset"):
-            view.items.append(seen(frame))
-    return view
+    recorder = Recorder(client, user, user)
+    recorder.take()
+    return recorder.connection
 
 
-def seen(body: dict[str, Any]) -> Seen:
-    data = body["data"]
-    return Seen(body["offset"], data["seq"], data["id"], data["client_id"])
+def judge(
+    attempts: list[Operation], seen: list[Connection], url: str, *, may_have_lost: bool = False
+) -> list[Breach]:
+    """What is wrong. What Redis may have lost before it was archived may be gone; nothing else."""
+    record = record_of(
+        attempts, seen, database_url=url, members={ROOM: ["alice", "bob"]},
+        may_have_lost=[ALWAYS] if may_have_lost else [],
+    )  # fmt: skip
+    return check(record)
 
 
-async def rows_of(storage: Storage) -> list[Row]:
-    return [
-        Row(ROOM, Place(str(row["id"]), row["seq"], row["event_offset"]), row["client_id"], "alice")
-        for row in await storage.rows(ROOM)
-    ]
-
-
-def weaken(attempts: list[Attempt], stored: list[Row]) -> list[Attempt]:
-    """What Redis lost before it was archived may be gone; nothing else may."""
-    kept = {row.client_id for row in stored}
-    unknown: Outcome = "unknown"
-    return [
-        attempt if attempt.client_id in kept else attempt._replace(outcome=unknown, place=None)
-        for attempt in attempts
-    ]
+def seqs_of(rows: list[dict[str, Any]]) -> list[int]:
+    return [row["seq"] for row in rows]
 
 
 async def repoint(proxy: TcpProxy, server: RedisServer) -> None:
@@ -156,22 +142,21 @@ async def test_a_promoted_replica_that_lost_writes(
             number = third.store.client.connection_number
             await repoint(way_c, replica)
             await wait_until(lambda: third.store.client.connection_number > number)
+            began = trio.current_time()
             await third.append(ROOM, message(ROOM, "third", client_id="third"))
-            attempts.append(Attempt(ROOM, "alice", "third", "unknown"))
+            third_said = publish_of(
+                ROOM, "alice", "third", client_id="third", outcome="unknown", begun=began
+            )
+            attempts.append(third_said)
             await bob.wait(lambda: "third" in contents(bob.messages(ROOM)), what="delivery")
 
             await third.flush()
-            rows = await rows_of(third)
+            rows = await third.rows(ROOM)
             after = [UNREPORTED_SKIP + seq for seq in (11, 12, 13)]
-            assert [row.place.seq for row in rows] == [*range(1, max(5, archived) + 1), *after]
+            assert seqs_of(rows) == [*range(1, max(5, archived) + 1), *after]
             assert await third.dead_letters() == []
-            history = History(
-                attempts=weaken(attempts, rows),
-                views=[view_of(alice, "alice"), view_of(bob, "bob")],
-                rows=rows,
-                may_skip_seqs=True,
-            )
-            assert check(history) == []
+            seen = [connection_of(alice, "alice"), connection_of(bob, "bob")]
+            assert judge(attempts, seen, database_url, may_have_lost=True) == []
             await third.check_rooms()
 
 
@@ -201,8 +186,7 @@ async def test_a_server_that_was_demoted_and_promoted_again(
             await wait_resync(alice)
             await alice.resume(ROOM)
             attempts.append(await say(alice, "two"))
-            assert attempts[1].place is not None
-            assert attempts[1].place.seq == 2 + UNREPORTED_SKIP, "above what the node had seen"
+            assert attempts[1].answer["seq"] == 2 + UNREPORTED_SKIP, "above what the node had seen"
             await alice.wait_messages(ROOM, 2)
         await broker.storage.flush()
         await broker.storage.check_rooms()
@@ -231,7 +215,8 @@ async def test_another_replication_id_is_noticed_by_the_heartbeat(
             assert answer["reason"] == "epoch"
             assert answer["epoch"] != life
             assert broker.storage.store.client.connection_number == connections
-            assert (await say(alice, "two")).place[1:] == (2 + UNREPORTED_SKIP, 2)  # type: ignore[index]
+            answer = (await say(alice, "two")).answer
+            assert (answer["seq"], answer["offset"]) == (2 + UNREPORTED_SKIP, 2)
         await broker.storage.flush()
         assert contents(await broker.storage.rows(ROOM)) == ["one", "two"]
         await broker.storage.check_rooms()
@@ -273,10 +258,10 @@ async def test_a_replica_that_comes_and_goes_is_not_noticed(
                 await client.wait_messages(ROOM, 6)
                 assert client.unsubscribed == []
             assert len({entry.epoch for entry in await storage.log(ROOM)}) == 1
-            views = [view_of(alice, "alice"), view_of(bob, "bob")]
+            seen = [connection_of(alice, "alice"), connection_of(bob, "bob")]
         await storage.flush()
-        rows = await rows_of(storage)
-        assert check(History(attempts, views, rows)) == [], "not one seq is missing"
+        assert seqs_of(await storage.rows(ROOM)) == [1, 2, 3, 4, 5, 6], "not one seq is missing"
+        assert judge(attempts, seen, database_url) == []
         await storage.check_rooms()
 
 
@@ -355,16 +340,14 @@ async def test_what_a_living_node_has_seen_is_never_numbered_again(
             await alice.wait_messages(ROOM, 5)
             redis_server.flush()
             attempts.append(await say(alice, "after"))
-            assert attempts[-1].place is not None
-            assert attempts[-1].place.seq == 6 + UNREPORTED_SKIP
+            assert attempts[-1].answer["seq"] == 6 + UNREPORTED_SKIP
             await wait_resync(alice)
             await alice.resume(ROOM)
             attempts.append(await say(alice, "and on"))
             await alice.wait_messages(ROOM, 6)
-            views = [view_of(alice, "alice")]
+            seen = [connection_of(alice, "alice")]
         await broker.storage.flush()
-        rows = await rows_of(broker.storage)
-        assert [row.place.seq - UNREPORTED_SKIP for row in rows] == [6, 7]
-        history = History(weaken(attempts, rows), views, rows, may_skip_seqs=True)
-        assert check(history) == []
+        after = [UNREPORTED_SKIP + seq for seq in (6, 7)]
+        assert seqs_of(await broker.storage.rows(ROOM)) == after
+        assert judge(attempts, seen, database_url, may_have_lost=True) == []
         await broker.storage.check_rooms()

@@ -10,9 +10,10 @@ from collections.abc import Iterable
 import pytest
 import trio
 
-from tests.support.checker import History, Place, Row, Seen, check_history
+from tests.faults.storm.checker import check
 from tests.support.deployment import Deployment, start_deployment
 from tests.support.processes import Processes, ServerProcess
+from tests.support.recording import record_of
 from tests.support.repeating import times
 from tests.support.rooms import open_storage
 from tests.support.servers import RedisServer
@@ -34,6 +35,7 @@ class Round:
     def __init__(self, system: Deployment, rng: random.Random, number: int) -> None:
         self.system = system
         self.rng = rng
+        self.settled_at = 0.0
         self.rooms = [f"round{number}-{place}" for place in range(ROOMS)]
         self.talkers = [
             Talker(
@@ -94,40 +96,37 @@ class Round:
             deadline=30, what="all answered",
         )  # fmt: skip
         await wait_until(self._is_all_delivered, deadline=30, what="all delivered")
+        self.settled_at = trio.current_time()
         for talker in self.talkers:
             talker.is_leaving = True
 
     def _is_all_delivered(self) -> bool:
         return all(
-            attempt.place is not None and attempt.place.message_id in receiver.ids
+            operation.answer["message_id"] in receiver.ids
             for sender in self.talkers
             for receiver in self.talkers
             if receiver.room == sender.room
-            for attempt in sender.answered
+            for operation in sender.answered
         )
 
     async def check(self) -> None:
         await self.system.wait_archived()
-        history = History(
-            attempts=[attempt for talker in self.talkers for attempt in talker.attempts],
-            views=[talker.view for talker in self.talkers],
-            rows=[row for room in self.rooms for row in stored_rows(self.system, room)],
+        record = record_of(
+            [operation for talker in self.talkers for operation in talker.operations],
+            [connection for talker in self.talkers for connection in talker.connections],
+            database_url=self.system.database_url,
+            members=dict.fromkeys(self.rooms, USERS_NAMED),
+            settled_at=self.settled_at,
         )
-        assert check_history(history) == []
+        assert check(record) == []
         for room in self.rooms:
-            sequences = {
-                tuple(item.message_id for item in talker.view.items if isinstance(item, Seen))
-                for talker in self.talkers
-                if talker.room == room
-            }
-            archived = tuple(row.place.message_id for row in stored_rows(self.system, room))
+            sequences = {tuple(talker.seen()) for talker in self.talkers if talker.room == room}
+            rows = self.system.stored(room)
+            archived = tuple(row["id"] for row in rows)
             assert sequences == {archived}, "everybody has seen all there is, in one order"
-
-
-def stored_rows(system: Deployment, room: str) -> Iterable[Row]:
-    for row in system.stored(room):
-        place = Place(row["id"], row["seq"], row["event_offset"])
-        yield Row(room, place, row["client_id"], row["sender"])
+            assert [row["seq"] for row in rows] == list(range(1, len(rows) + 1)), (
+                "no seq is left out"
+            )
 
 
 async def create_rooms(system: Deployment, rooms: Iterable[str]) -> None:
@@ -147,7 +146,7 @@ async def run_rounds(
     for one in rounds:
         await one.run()
         await one.check()
-        moved = sum(talker.connections - 1 for talker in one.talkers)
+        moved = sum(len(talker.connections) - 1 for talker in one.talkers)
         print(f"{one.rooms[0]}: {one.answers} answers, {moved} reconnects")
     await system.check_rooms()
 

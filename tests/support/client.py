@@ -54,6 +54,8 @@ class ChatClient:
         self._subscribing: dict[Any, tuple[str, Position | None]] = {}
         self._unsubscribing: dict[Any, str] = {}
         self._sent: dict[Any, str | None] = {}
+        self.commands: dict[Any, dict[str, Any]] = {}
+        """Subscribes and unsubscribes by their ids: what a reply answers."""
 
     @staticmethod
     @asynccontextmanager
@@ -134,6 +136,8 @@ class ChatClient:
             identity, type_ = frame["id"], frame.get("type")
             is_new = identity not in self._sent or self._sent[identity] == type_
             self._sent[identity] = type_ if is_new else None
+            if type_ in ("subscribe", "unsubscribe"):
+                self.commands[identity] = frame
 
     async def call(self, type_: str, **fields: Any) -> dict[str, Any]:
         """Send a command and wait for its answer: the result, or ChatError raised.

@@ -1,16 +1,16 @@
 """A client that talks through faults: it reconnects elsewhere, resumes, repeats what has no answer.
 
-What it attempted and what it saw is recorded for `tests.support.checker`.
+What it attempted and what it saw is recorded (`tests/support/recording.py`).
 """
 
 from collections.abc import Callable
-from typing import Any
 
 import trio
 import trio_websocket
 
-from tests.support.checker import Attempt, Place, Seen, Start, View
+from tests.faults.storm.record import Connection, Event, Operation, Subscribed
 from tests.support.client import ChatClient
+from tests.support.recording import Recorder, publish_of
 from tests.support.seen import ChatError, ConnectionEnded, Position
 from tests.support.tokens import make_token
 from tests.support.waiting import wait_until
@@ -25,9 +25,8 @@ class Talker:
     def __init__(self, user: str, room: str, urls: Callable[[], list[str]], turn: int) -> None:
         self.user = user
         self.room = room
-        self.view = View(user, room)
-        self.attempts: list[Attempt] = []
-        self.connections = 0
+        self.operations: list[Operation] = []
+        self.connections: list[Connection] = []
         self.is_talking = True
         self.is_leaving = False
         self.may_talk = trio.Event()
@@ -40,8 +39,18 @@ class Talker:
         self._position: Position | None = None
 
     @property
-    def answered(self) -> list[Attempt]:
-        return [attempt for attempt in self.attempts if attempt.outcome == "ok"]
+    def answered(self) -> list[Operation]:
+        return [operation for operation in self.operations if operation.outcome == "ok"]
+
+    def seen(self) -> list[str]:
+        """Ids of the messages in the order in which they came."""
+        return [
+            event.data["id"]
+            for connection in self.connections
+            for frame in connection.frames
+            for event in (frame.events if isinstance(frame, Subscribed) else [frame])
+            if isinstance(event, Event) and event.event == "message.created"
+        ]
 
     @property
     def is_subscribed(self) -> bool:
@@ -67,11 +76,11 @@ class Talker:
 
     async def _talk_at(self, url: str) -> None:
         async with ChatClient.connect(url, make_token(self.user)) as client:
-            self.connections += 1
-            recorder = _Recorder(client, self)
+            recorder = Recorder(client, f"{self.user}-{len(self.connections)}", self.user)
+            self.connections.append(recorder.connection)
             try:
                 await self._subscribe(client)
-                recorder.record()
+                self._note(client, recorder)
                 for client_id in list(self._unanswered):
                     await self._publish(client, client_id)
                 await self.may_talk.wait()
@@ -79,7 +88,8 @@ class Talker:
                     await self._say_next(client)
                 await self._stay(client, recorder)
             finally:
-                recorder.record()
+                self._note(client, recorder)
+                recorder.end()
 
     async def _subscribe(self, client: ChatClient) -> None:
         if self._position is None:
@@ -95,9 +105,9 @@ class Talker:
         self._unanswered.append(client_id)
         await self._publish(client, client_id)
 
-    async def _stay(self, client: ChatClient, recorder: "_Recorder") -> None:
+    async def _stay(self, client: ChatClient, recorder: Recorder) -> None:
         def look() -> bool:
-            recorder.record()
+            self._note(client, recorder)
             return self.is_leaving or not client.rooms[self.room].is_subscribed
 
         while not self.is_leaving:
@@ -107,59 +117,27 @@ class Talker:
 
     async def _publish(self, client: ChatClient, client_id: str) -> None:
         while True:
-            attempt = Attempt(self.room, self.user, client_id, "unknown")
-            self.attempts.append(attempt)
+            content, begun = f"said {client_id}", trio.current_time()
+            attempt = publish_of(
+                self.room, self.user, content, client_id=client_id, outcome="unknown", begun=begun
+            )
+            self.operations.append(attempt)
             try:
-                answer = await client.publish(self.room, f"said {client_id}", client_id=client_id)
+                answer = await client.publish(self.room, content, client_id=client_id)
             except ChatError as error:
                 if error.code in _TRY_AGAIN:
                     await wait_until(lambda: True)
                     continue
-                self.attempts[-1] = attempt._replace(outcome="refused")
+                attempt = attempt._replace(outcome="failed", code=error.code)
             else:
-                place = Place(answer["message_id"], answer["seq"], answer["offset"])
-                self.attempts[-1] = attempt._replace(outcome="ok", place=place)
+                attempt = attempt._replace(outcome="ok", answer=answer)
+            self.operations[-1] = attempt._replace(ended=trio.current_time())
             self._unanswered.remove(client_id)
             return
 
-    def note_position(self, position: Position | None) -> None:
+    def _note(self, client: ChatClient, recorder: Recorder) -> None:
+        recorder.take()
+        self.ids.update(message["id"] for message in client.messages(self.room))
+        position = client.rooms[self.room].position
         if position is not None:
             self._position = position
-
-
-class _Recorder:
-    """Turns the frames of one connection into items of the talker's view, as far as they came."""
-
-    def __init__(self, client: ChatClient, talker: Talker) -> None:
-        self._client = client
-        self._talker = talker
-        self._done = 0
-
-    def record(self) -> None:
-        frames = self._client.frames
-        while self._done < len(frames):
-            self._take(frames[self._done])
-            self._done += 1
-        self._talker.note_position(self._client.rooms[self._talker.room].position)
-
-    def _take(self, frame: dict[str, Any]) -> None:
-        items = self._talker.view.items
-        if frame["type"] == "reply" and "recovered" in frame["result"]:
-            result = frame["result"]
-            missed = result["events"]
-            items.append(
-                Start(result["epoch"], result["offset"] - len(missed), not result["recovered"])
-            )
-            for body in missed:
-                self._see(body)
-        elif frame["type"] == "event" and frame.get("offset") is not None:
-            self._see(frame)
-
-    def _see(self, body: dict[str, Any]) -> None:
-        data = body["data"]
-        if body["event"] == "message.created":
-            seen = Seen(body["offset"], data["seq"], data["id"], data["client_id"])
-            self._talker.ids.add(data["id"])
-        else:
-            seen = Seen(body["offset"])
-        self._talker.view.items.append(seen)
