@@ -21,6 +21,7 @@ from tests.broker.machine.servers import KEYS, PROJECT, ROOMS, USERS, name_of
 from tests.broker.machine.stepped import Client, World
 
 CLIENTS_MAX = 4
+MANY = 100
 ROUNDS_TO_REST = 12
 """Audits find what is behind at the second look; each mends what the one before has found."""
 
@@ -103,6 +104,93 @@ class NodeMachine(RuleBasedStateMachine):
     @rule(number=st.integers(0, 9), count=st.integers(1, 20_000))
     def read_some(self, number: int, count: int) -> None:
         self.step(self.client(number).take_bytes, count)
+
+    # --- what only a few steps in the right order show ------------------------------------------
+    # Each of these is made of steps above and below, which alone seldom come in this order.
+
+    @precondition(lambda self: self.world.clients)
+    @rule(
+        number=st.integers(0, 9), room=rooms, back=st.integers(-1, 20) | st.none(), count=counts,
+        end=st.sampled_from(["answer", "answer", "cut", "none"]),
+    )  # fmt: skip
+    def subscribe_while_events_come(
+        self, number: int, room: str, back: int | None, count: int, end: str
+    ) -> None:
+        """The script has run; events are published and read before its answer comes, if it does."""
+        self.hold_redis()
+        self.subscribe(number, room, back)
+        self.world.redis.run(MANY)
+        self.publish(room, count, 10)
+        self.read_inbox(MANY)
+        if end == "answer":
+            self.step(self.world.redis.answer, MANY)
+        elif end == "cut":
+            self.step(self.world.redis.cut)
+
+    @precondition(lambda self: self.world.clients)
+    @rule(number=st.integers(0, 9), room=rooms, count=counts)
+    def subscribe_ahead_of_the_inbox(self, number: int, room: str, count: int) -> None:
+        """The snapshot holds what the node has yet to read."""
+        self.publish(room, count, 10)
+        self.subscribe(number, room, None)
+        self.read_inbox(MANY)
+
+    @precondition(lambda self: self.world.clients)
+    @rule(
+        number=st.integers(0, 9), room=rooms, times=st.integers(5, 9),
+        size=st.integers(900, 1500), read=st.integers(1, 20_000),
+    )  # fmt: skip
+    def fall_behind(self, number: int, room: str, times: int, size: int, read: int) -> None:
+        """A client reads nothing of more than its socket holds, then some, and more comes."""
+        client = self.client(number)
+        client.is_reading = False
+        for _ in range(times):
+            self.publish(room, 1, size)
+            self.read_inbox(MANY)
+        if not client.is_ended:
+            self.step(client.take_bytes, read)
+        self.publish(room, 1, 10)
+        self.read_inbox(MANY)
+
+    @precondition(lambda self: self.world.clients)
+    @rule(
+        number=st.integers(0, 9), room=rooms, what=st.sampled_from(["removed", "banned"]),
+        is_known=st.booleans(),
+    )  # fmt: skip
+    def put_out(self, number: int, room: str, what: str, is_known: bool) -> None:
+        """Somebody who is there goes against their will, and the others talk on."""
+        user = self.client(number).user
+        self.servers.commit(room, user, what)
+        if is_known:
+            self.servers.announce(room)
+            self.publish(room, 1, 10)
+            self.read_inbox(MANY)
+
+    @rule(room=rooms, count=st.integers(2, 5), at=st.integers(0, 3))
+    def publish_over_a_gap(self, room: str, count: int, at: int) -> None:
+        """Of what is published one is lost on the way; what comes behind shows it."""
+        self.read_inbox(MANY)
+        self.publish(room, count, 10)
+        self.lose_an_entry(at)
+        self.read_inbox(MANY)
+
+    @precondition(lambda self: self.world.clients)
+    @rule(number=st.integers(0, 9), is_over=st.booleans())
+    def leave_unheard(self, number: int, is_over: bool) -> None:
+        """A client goes while Redis is away."""
+        self.world.redis.is_away = True
+        self.step(self.client(number).end, 1006)
+        if is_over:
+            self.world.redis.is_away = False
+
+    @precondition(lambda self: self.world.clients)
+    @rule(number=st.integers(0, 9), room=rooms, lost=st.integers(0, 3))
+    def begin_life_under_a_subscription(self, number: int, room: str, lost: int) -> None:
+        """The partition of a room with a subscription is fenced, noticed, and goes on."""
+        self.subscribe(number, room, None)
+        self.begin_life(KEYS.partition(room), lost)
+        self.publish(room, 1, 10)
+        self.read_inbox(MANY)
 
     # --- others ---------------------------------------------------------------------------------
 

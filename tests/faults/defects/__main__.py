@@ -21,7 +21,7 @@ from tests.support.sources import PACKAGES, ROOT
 
 _TIMEOUT = 600
 _FAILED = re.compile(r"^(?:FAILED|ERROR) (\S+)", re.MULTILINE)
-_LEFT_OUT = (".*", "__pycache__", "*.egg-info", "build", "dist", "node_modules")
+LEFT_OUT = (".*", "__pycache__", "*.egg-info", "build", "dist", "node_modules")
 
 
 class Finding(NamedTuple):
@@ -43,7 +43,7 @@ def main() -> int:
     missed = 0
     with tempfile.TemporaryDirectory(prefix="parley-defects-") as folder:
         copy = Path(folder) / "tree"
-        shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(*_LEFT_OUT))
+        shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(*LEFT_OUT))
         check_imports(copy)
         for name in options.names or known:
             finding = look_for(known[name], copy, options.storm)
@@ -85,7 +85,7 @@ def check_imports(copy: Path) -> None:
     names = ", ".join(PACKAGES)
     code = f"import {names}; print(*(m.__file__ for m in ({names},)), sep='\\n')"
     result = subprocess.run(
-        [sys.executable, "-c", code], cwd=copy, env=_environment(copy), check=True,
+        [sys.executable, "-c", code], cwd=copy, env=environment(copy), check=True,
         capture_output=True, text=True,
     )  # fmt: skip
     places = result.stdout.split()
@@ -99,12 +99,12 @@ def _fails(copy: Path, module: str, *arguments: str) -> bool:
 
 def _run(copy: Path, module: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", module, *arguments], cwd=copy, env=_environment(copy),
+        [sys.executable, "-m", module, *arguments], cwd=copy, env=environment(copy),
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=_TIMEOUT, check=False,
     )  # fmt: skip
 
 
-def _environment(copy: Path) -> dict[str, str]:
+def environment(copy: Path) -> dict[str, str]:
     return os.environ | {"PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1"}
 
 

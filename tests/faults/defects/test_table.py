@@ -2,7 +2,9 @@
 
 import pytest
 
+from tests.faults.defects.machine_table import BY_MACHINE, ONLY_HERE
 from tests.faults.defects.table import DEFECTS, Defect
+from tests.fuzz.machines import MACHINES
 from tests.support.sources import ROOT
 
 
@@ -13,6 +15,18 @@ def test_a_defect_applies_to_the_tree(defect: Defect) -> None:
     for test in defect.tests:
         file, _, name = test.partition("::")
         assert f"def {name}" in (ROOT / file).read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("defect", ONLY_HERE, ids=lambda defect: defect.name)
+def test_a_defect_for_machines_applies_to_the_tree(defect: Defect) -> None:
+    sound = (ROOT / defect.patch.file).read_text(encoding="utf-8")
+    assert defect.patch.apply(sound) != sound
+
+
+def test_each_is_asked_of_a_machine_that_is_there() -> None:
+    assert {machine for machine, _ in BY_MACHINE} < MACHINES.keys()
+    assert {defect for _, defect in BY_MACHINE} >= set(ONLY_HERE)
+    assert len({defect.name for defect in (*DEFECTS, *ONLY_HERE)}) == len(DEFECTS) + len(ONLY_HERE)
 
 
 def test_a_patch_that_fits_nowhere_or_twice_is_refused() -> None:
