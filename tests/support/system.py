@@ -71,7 +71,7 @@ class UpProcess:
     def output(self) -> str:
         return self._log.read_text(encoding="utf-8", errors="replace")
 
-    async def wait_ready(self, deadline: float = 45.0) -> None:
+    async def wait_ready(self, deadline: float = 90.0) -> None:
         """Wait for the end of the banner."""
 
         def ready() -> bool:

@@ -1,5 +1,6 @@
 """`parley up` as a user meets it: one command, a running system, and nothing left behind."""
 
+import random
 import shlex
 import signal
 import socket
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+import trio
 
 from tests.support import http
 from tests.support.client import ChatClient
@@ -19,7 +21,7 @@ from tests.support.servers import RedisServer
 from tests.support.system import UpProcess
 from tests.support.waiting import wait_until
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
 Start = Callable[..., UpProcess]
 
@@ -36,6 +38,18 @@ def start(tmp_path: Path) -> Iterator[Start]:
 
     yield start_one
     for up in started:
+        up.end()
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[UpProcess]:
+    """One that runs, for tests that neither stop nor break it."""
+    up = UpProcess.start(tmp_path_factory.mktemp("running") / "app")
+    try:
+        trio.run(up.wait_ready)
+        yield up
+        assert trio.run(up.stop) == 0
+    finally:
         up.end()
 
 
@@ -72,18 +86,14 @@ def is_running(process: psutil.Process) -> bool:
         return False
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-async def test_stops_cleanly_and_goes_on_with_its_data(
-    start: Start, number: signal.Signals
-) -> None:
+async def test_stops_cleanly_and_goes_on_with_its_data(start: Start) -> None:
+    signals = [signal.SIGINT, signal.SIGTERM]
+    random.shuffle(signals)
     up = start()
     await up.wait_ready()
     await talk(up, "before")
-    first, family = up.env, list(up.family().values())
-    assert await up.stop(number) == 0
-    assert [process for process in family if is_running(process)] == []
-    assert "Traceback" not in up.output()
-    assert not (up.folder / ".parley" / "up.pid").exists()
+    first = up.env
+    await stop_cleanly(up, signals[0])
 
     up = start()
     await up.wait_ready()
@@ -91,7 +101,15 @@ async def test_stops_cleanly_and_goes_on_with_its_data(
     assert await history(up) == ["before", "after"]
     kept = ("API_KEY", "JWT_SECRET", "ROOM")
     assert {name: up.env[name] for name in kept} == {name: first[name] for name in kept}
-    assert await up.stop() == 0
+    await stop_cleanly(up, signals[1])
+
+
+async def stop_cleanly(up: UpProcess, number: signal.Signals) -> None:
+    family = list(up.family().values())
+    assert await up.stop(number) == 0
+    assert [process for process in family if is_running(process)] == []
+    assert "Traceback" not in up.output()
+    assert not (up.folder / ".parley" / "up.pid").exists()
 
 
 async def test_leaves_no_orphan_and_loses_nothing_when_killed(start: Start) -> None:
@@ -108,15 +126,15 @@ async def test_leaves_no_orphan_and_loses_nothing_when_killed(start: Start) -> N
     assert await again.stop() == 0
 
 
-async def test_a_second_one_in_the_folder_says_so_and_harms_nothing(start: Start) -> None:
-    first = start()
-    await first.wait_ready()
-    second = start("--env-file", str(first.folder / "second.env"))
+async def test_a_second_one_in_the_folder_says_so_and_harms_nothing(
+    start: Start, running: UpProcess
+) -> None:
+    first = running
+    second = start("--env-file", str(first.folder / "second.env"), folder=str(first.folder))
     assert await second.wait_ended() == 1
     assert f"already running here (process {first.pid})" in second.output()
     assert len(second.output().splitlines()) == 1
     await talk(first, "still here")
-    assert await first.stop() == 0
 
 
 async def test_whatever_crashes_is_started_again(start: Start) -> None:
@@ -173,9 +191,8 @@ async def test_runs_for_an_ordinary_user(start: Start, tmp_path: Path) -> None:
     assert await up.stop() == 0
 
 
-async def test_the_commands_of_the_banner_work_as_they_stand(start: Start) -> None:
-    up = start()
-    await up.wait_ready()
+async def test_the_commands_of_the_banner_work_as_they_stand(running: UpProcess) -> None:
+    up = running
     lines = up.output().splitlines()
     commands = [line for line in lines if "websockets" in line and "token=" in line]
     frames = [line for line in lines if line.startswith('{"type"')]
@@ -192,7 +209,6 @@ async def test_the_commands_of_the_banner_work_as_they_stand(start: Start) -> No
         for client in clients:
             client.kill()
             client.communicate()
-    assert await up.stop() == 0
 
 
 def open_terminal(up: UpProcess, number: int, command: str) -> "subprocess.Popen[str]":
