@@ -4,7 +4,7 @@
 # scripts in .venv hold its path): nothing is installed twice, and a change is never missed.
 
 .DEFAULT_GOAL := help
-.PHONY: help install up test test-page test-deploy lint faults fuzz audit bench lock clean
+.PHONY: help install up test test-page test-deploy lint faults fuzz audit bench bench-check lock clean
 SHELL := /bin/sh
 
 VENV := .venv
@@ -60,6 +60,9 @@ audit: install ## Ask the package index for known holes of the locked packages
 
 bench: install ## Measure this machine
 	@exec $(BIN)/parley bench $(ARGS)
+
+bench-check: install ## Compare the speed with what was recorded (on a quiet machine)
+	@exec $(BIN)/parley bench check $(ARGS)
 
 lock: ## Resolve the newest versions into requirements.lock (needs uv)
 	uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --upgrade \

@@ -10,9 +10,10 @@ received and checked.
 An interval begins and ends with everything delivered, so CPU and deliveries belong together.
 """
 
+import contextlib
 import select
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -47,7 +48,7 @@ class FanoutOptions:
 class _Sender:
     """A connection that publishes and also receives."""
 
-    def __init__(self, connection: Connection, room: "_Room", reference: checks.Reference) -> None:
+    def __init__(self, connection: Connection, room: "Room", reference: checks.Reference) -> None:
         self.connection = connection
         self.reader = checks.ReferenceReader(connection.user, reference, self._take_other)
         self._room = room
@@ -83,7 +84,7 @@ class _Sender:
         self._room.answered += 1
 
 
-class _Room:
+class Room:
     """The room's connections and what is on its way."""
 
     def __init__(
@@ -177,24 +178,33 @@ class _Room:
         )
 
 
-def run_fanout(
+@contextlib.contextmanager
+def open_room(
     target: Target, room: str, users: Sequence[str], options: FanoutOptions
-) -> figures.Round:
-    """One turn of `target`. `users` are as many as `receivers`."""
+) -> Iterator[Room]:
+    """The room with everybody in it, warmed up; closed with the block."""
     connections = open_connections(target, users, [room] * len(users))
     try:
         offsets = subscribe_all(connections, [room] * len(users))
         if len(set(offsets)) != 1:
             raise BenchError(f"{room}: the room was not quiet while its members subscribed")
-        state = _Room(room, connections, offsets[0], target, options)
+        state = Room(room, connections, offsets[0], target, options)
         state.run_until(time.perf_counter() + options.warm_up)
+        yield state
+    finally:
+        close_all(connections)
+
+
+def run_fanout(
+    target: Target, room: str, users: Sequence[str], options: FanoutOptions
+) -> figures.Round:
+    """One turn of `target`. `users` are as many as `receivers`."""
+    with open_room(target, room, users, options) as state:
         meter = target.meter()
         published = state.published
         before = meter.read()
         state.run_until(time.perf_counter() + options.seconds)
         usage = accounting.between(before, meter.read())
-    finally:
-        close_all(connections)
     count = state.published - published
     deliveries = count * len(users)
     details = {

@@ -149,6 +149,21 @@ _CASES: Final[Mapping[str, Callable[[_Ground, str, int, int], _Case]]] = Mapping
 )
 
 
+def scenarios_of(
+    directions: Sequence[str], sizes: Sequence[int], seconds: float
+) -> list[Callable[[Stage], Scenario]]:
+    """A scenario for each direction (all, when none is named); `sizes` instead of the usual."""
+    return [
+        partial(
+            scenario,
+            options=GrowthOptions(
+                direction=direction, sizes=sorted(set(sizes)) or SIZES[direction], seconds=seconds
+            ),
+        )
+        for direction in directions or SIZES
+    ]
+
+
 def scenario(stage: Stage, options: GrowthOptions) -> Scenario:
     """One direction: a contender for each size."""
     system, api = stage.need_system()

@@ -32,7 +32,7 @@ class IdleOptions:
     """Sizes of the scenario."""
 
     connections: int = 5000
-    seconds: float = 10.0  # of watching the CPU
+    seconds: float = 55.0  # of watching the CPU: two pings of each, at PING_INTERVAL 25 s
 
 
 class _Crowd:

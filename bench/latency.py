@@ -1,4 +1,4 @@
-"""From publish to event on an unloaded server: percentiles, open loop.
+"""From publish to event: percentiles, open loop.
 
 Rules: publishes leave by a schedule of random gaps that nothing delays: a slow answer does not
 hold back the next publish, and time counts from the moment at which a publish was due, not from
@@ -31,11 +31,12 @@ from bench.target import Target
 class LatencyOptions:
     """Sizes of the scenario."""
 
-    receivers: int = 2  # with the sender
+    receivers: int = 100  # with the sender
     rate: float = 100.0  # publishes a second
     seconds: float = 5.0
     warm_up: float = 1.0
     patience: float = 10.0
+    beside: int = 0  # receivers of a second room that is under load meanwhile
 
 
 def schedule(rate: float, seconds: float, seed: int) -> list[float]:

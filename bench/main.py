@@ -1,30 +1,43 @@
 """`parley bench`: the command line of the load generator.
 
 It starts what it measures and stops it again. What the options mean that all commands have, and
-the exit status, is in `bench.options`.
+the exit status, is in `bench.options`. `check` has one status more: 1 also for a loss.
 """
 
+import json
 import os
+import sys
 from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
 from typing import Final
 
 import click
 
-from bench import archive, growth, history, messaging, nodes, storm
+from bench import archive, growth, guard, history, live_commands, messaging, nodes, plots, storm
+from bench import system_commands as system
 from bench.archive import ArchiveOptions
 from bench.fanout import FanoutOptions
-from bench.growth import GrowthOptions
 from bench.history import HistoryOptions
 from bench.idle import IdleOptions
 from bench.latency import LatencyOptions
 from bench.nodes import NodesOptions
-from bench.options import Builder, RunOptions, run, run_options, seconds_option
+from bench.options import (
+    Builder,
+    RunOptions,
+    is_refused,
+    measure,
+    run,
+    run_options,
+    say,
+    seconds_option,
+)
 from bench.pairs import PairsOptions
 from bench.stage import FLOORS
 from bench.storm import StormOptions
 
 JOINED_IN_FLIGHT: Final = 16
+W1_RECEIVERS: Final = 1000  # of the room beside which `latency` is measured, too
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -36,189 +49,100 @@ def main() -> None:
     """
 
 
-@main.command("fanout")
-@seconds_option
-@click.option("--receivers", default=1000, show_default=True, type=click.IntRange(2))
-@click.option("--senders", default=2, show_default=True, type=click.IntRange(1))
-@click.option(
-    "--in-flight",
-    default=1,
-    show_default=True,
-    type=click.IntRange(1),
-    help="Unanswered publishes in the room; from 2 on the server may join events.",
-)
-@run_options
-def fanout_command(
-    options: RunOptions, seconds: float, receivers: int, senders: int, in_flight: int
-) -> None:
-    """One room with many receivers: deliveries per server CPU second."""
-    if senders > receivers:
-        raise click.UsageError("senders are receivers too: --senders is at most --receivers")
-    sizes = FanoutOptions(
-        receivers=receivers, senders=senders, in_flight=in_flight, seconds=seconds
-    )
-    run(options, [partial(messaging.fanout, options=sizes)])
+for _command in (
+    *(live_commands.fanout, live_commands.pairs, live_commands.idle, live_commands.latency),
+    *(system.storm, system.archive, system.history, system.nodes, system.growth),
+):
+    main.add_command(_command)
 
 
-@main.command("pairs")
-@seconds_option
-@click.option("--rooms", default=500, show_default=True, type=click.IntRange(1))
-@run_options
-def pairs_command(options: RunOptions, seconds: float, rooms: int) -> None:
-    """Rooms of two, every publish answered: messages per server CPU second."""
-    sizes = PairsOptions(rooms=rooms, seconds=seconds)
-    run(options, [partial(messaging.pairs, options=sizes)])
-
-
-@main.command("idle")
-@click.option(
-    "--seconds",
-    default=10.0,
-    show_default=True,
-    type=click.FloatRange(0),
-    help="How long to watch the idle CPU.",
-)
-@click.option("--connections", default=5000, show_default=True, type=click.IntRange(1))
-@run_options
-def idle_command(options: RunOptions, seconds: float, connections: int) -> None:
-    """Idle connections: KiB of server memory each."""
-    if options.only in FLOORS:
-        raise click.UsageError("the floor has no part in this scenario")
-    sizes = IdleOptions(connections=connections, seconds=seconds)
-    run(options, [partial(messaging.idle, options=sizes)])
-
-
-@main.command("latency")
-@seconds_option
-@click.option(
-    "--receivers",
-    default=2,
-    show_default=True,
-    type=click.IntRange(2),
-    help="Connections of the room, with the sender.",
-)
-@click.option(
-    "--rate",
-    default=100.0,
-    show_default=True,
-    type=click.FloatRange(0, min_open=True),
-    help="Publishes a second.",
-)
-@run_options
-def latency_command(options: RunOptions, seconds: float, receivers: int, rate: float) -> None:
-    """Unloaded: time from publish to event, open loop."""
-    sizes = LatencyOptions(receivers=receivers, rate=rate, seconds=seconds)
-    run(options, [partial(messaging.latency, options=sizes)])
-
-
-@main.command("storm")
-@click.option("--connections", default=5000, show_default=True, type=click.IntRange(1))
-@click.option(
-    "--missed", default=20, show_default=True, type=click.IntRange(1), help="Events of each."
-)
-@click.option(
-    "--at-once",
-    default=1000,
-    show_default=True,
-    type=click.IntRange(1),
-    help="Connections on their way back at a time.",
-)
-@run_options
-def storm_command(options: RunOptions, connections: int, missed: int, at_once: int) -> None:
-    """Everybody is dropped and resumes: resumes per server CPU second."""
-    sizes = StormOptions(connections=connections, missed=missed, at_once=at_once)
-    run(options, [partial(storm.scenario, options=sizes)])
-
-
-@main.command("archive")
-@click.option("--events", default=200_000, show_default=True, type=click.IntRange(1))
-@click.option("--rooms", default=2000, show_default=True, type=click.IntRange(1))
-@click.option(
-    "--present",
-    default=0,
-    show_default=True,
-    type=click.IntRange(0),
-    help="Measure again with so many rows in the table.",
-)
-@run_options
-def archive_command(options: RunOptions, events: int, rooms: int, present: int) -> None:
-    """A backlog into PostgreSQL through one archiver: events a second."""
-    if events % rooms:
-        raise click.UsageError("--events must be a multiple of --rooms")
-    sizes = ArchiveOptions(events=events, rooms=rooms, present=present)
-    run(options, [partial(archive.scenario, options=sizes)])
-
-
-@main.command("history")
-@seconds_option
-@click.option("--messages", default=1_000_000, show_default=True, type=click.IntRange(1000))
-@click.option("--connections", default=8, show_default=True, type=click.IntRange(1))
-@run_options
-def history_command(options: RunOptions, seconds: float, messages: int, connections: int) -> None:
-    """Pages of 50 over REST (cold, hot, 304) and the WebSocket: pages per server CPU second."""
-    sizes = HistoryOptions(messages=messages, connections=connections, seconds=seconds)
-    run(options, history.scenarios_of(sizes))
-
-
-@main.command("nodes")
-@seconds_option
-@click.option("--rooms", default=100, show_default=True, type=click.IntRange(1))
-@run_options
-def nodes_command(options: RunOptions, seconds: float, rooms: int) -> None:
-    """The same rooms over one, two and three nodes, and two processes: cost per message."""
-    run(options, [partial(nodes.scenario, options=NodesOptions(rooms=rooms, seconds=seconds))])
-
-
-@main.command("growth")
-@seconds_option
-@click.option(
-    "--direction",
-    "directions",
-    multiple=True,
-    type=click.Choice(list(growth.SIZES)),
-    help="What grows; repeatable; all three when left out.",
-)
-@click.option(
-    "--size", "sizes", multiple=True, type=click.IntRange(1), help="Instead of the usual sizes."
-)
-@run_options
-def growth_command(
-    options: RunOptions, seconds: float, directions: Sequence[str], sizes: Sequence[int]
-) -> None:
-    """Cost per message while rooms, a user's rooms or a room's members grow."""
-    if len(sizes) == 1 or (sizes and len(directions) != 1):
-        raise click.UsageError("--size: two or more, ascending, and one --direction")
-    run(
-        options,
-        [
-            partial(
-                growth.scenario,
-                options=GrowthOptions(
-                    direction=one, sizes=sorted(sizes) or growth.SIZES[one], seconds=seconds
-                ),
-            )
-            for one in directions or growth.SIZES
-        ],
-    )
+def _live(seconds: float) -> list[Builder]:
+    joined = FanoutOptions(seconds=seconds, senders=4, in_flight=JOINED_IN_FLIGHT)
+    return [
+        partial(messaging.fanout, options=FanoutOptions(seconds=seconds)),
+        partial(messaging.fanout, options=joined),
+        partial(messaging.pairs, options=PairsOptions(seconds=seconds)),
+    ]
 
 
 @main.command("all")
 @seconds_option
 @run_options
 def all_command(options: RunOptions, seconds: float) -> None:
-    """Every scenario with its usual sizes."""
+    """Every scenario with its usual sizes; those of the floors alone with --only floor."""
+    beside = LatencyOptions(seconds=seconds, beside=W1_RECEIVERS)
     builders: list[Builder] = [
-        partial(messaging.fanout, options=FanoutOptions(seconds=seconds)),
-        partial(
-            messaging.fanout,
-            options=FanoutOptions(seconds=seconds, senders=4, in_flight=JOINED_IN_FLIGHT),
-        ),
-        partial(messaging.pairs, options=PairsOptions(seconds=seconds)),
+        *_live(seconds),
         partial(messaging.latency, options=LatencyOptions(seconds=seconds)),
+        partial(messaging.latency, options=beside),
     ]
     if options.only not in FLOORS:
-        builders.append(partial(messaging.idle, options=IdleOptions()))
+        builders += [
+            partial(messaging.idle, options=IdleOptions(connections=count))
+            for count in live_commands.IDLE_SIZES
+        ]
+    if options.only is None:
+        builders.append(partial(storm.scenario, options=StormOptions()))
+        builders.append(partial(nodes.scenario, options=NodesOptions(seconds=seconds)))
+        if options.stage.env_file is None:
+            builders.append(partial(archive.scenario, options=ArchiveOptions()))
+            builders += growth.scenarios_of((), (), seconds)
+            builders += history.scenarios_of(HistoryOptions(seconds=seconds))
     run(options, builders)
+
+
+@main.command("check")
+@seconds_option
+@click.option(
+    "--record", is_flag=True, help="Record what is measured instead of comparing with it."
+)
+@run_options
+def check_command(options: RunOptions, seconds: float, record: bool) -> None:
+    """Compare shares of the floors with those recorded; status 1 for a loss above 15 %."""
+    if options.only is not None or options.stage.env_file is not None:
+        raise click.UsageError("check measures everything in a private system")
+    builders: list[Builder] = [
+        *_live(seconds),
+        partial(storm.scenario, options=StormOptions(connections=1000)),
+        partial(messaging.idle, options=IdleOptions(connections=2000, seconds=5.0)),
+        partial(archive.scenario, options=ArchiveOptions(events=50_000, rooms=500)),
+        *history.scenarios_of(HistoryOptions(messages=100_000, seconds=seconds)),
+    ]
+    machine, outcomes = measure(options, builders)
+    values = guard.values_of(outcomes)
+    if record:
+        guard.write_recorded(values, machine)
+    lines, is_lost = guard.compare(values, guard.read_recorded())
+    click.echo("\n".join(lines))
+    if any(is_refused(one) for one in outcomes):
+        sys.exit(3)
+    if is_lost:
+        sys.exit(1)
+
+
+@main.command("plot")
+@click.argument(
+    "files",
+    nargs=-1,
+    required=True,
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+)
+@click.option(
+    "--out",
+    "folder",
+    default="docs/performance",
+    show_default=True,
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Where the pictures go.",
+)
+def plot_command(files: Sequence[Path], folder: Path) -> None:
+    """Draw the figures that `--json` wrote: one SVG for each scenario."""
+    try:
+        runs = [json.loads(file.read_text()) for file in files]
+        for written in plots.write_plots(runs, folder):
+            say(str(written))
+    except (ValueError, KeyError, TypeError) as error:
+        raise click.ClickException(f"not what --json wrote: {error!r}") from error
 
 
 if __name__ == "__main__":

@@ -1,17 +1,19 @@
 """The scenarios of live messages (fanout, pairs, idle, latency): their rooms, users and bars."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from types import MappingProxyType
 from typing import Final
 
 from bench import figures
+from bench.beside import loaded
 from bench.fanout import FanoutOptions, run_fanout
 from bench.idle import IdleOptions, run_idle
 from bench.latency import LatencyOptions, run_latency
 from bench.pairs import PairsOptions, run_pairs
 from bench.scenarios import Scenario
 from bench.stage import Stage
+from bench.target import Target
 
 ROOM_OF_IDLE: Final = 50  # idle connections that share a room
 NCHAN, SOCKETIO = "nchan-redis", "socketio-streams"
@@ -106,7 +108,7 @@ def idle(stage: Stage, options: IdleOptions) -> Scenario:
         ]
 
     return Scenario(
-        name="idle",
+        name=f"idle-{options.connections}",
         unit="KiB / connection",
         parameters=asdict(options),
         contenders=stage.contenders("idle", floors=False),
@@ -119,25 +121,35 @@ def idle(stage: Stage, options: IdleOptions) -> Scenario:
 
 
 def latency(stage: Stage, options: LatencyOptions) -> Scenario:
-    """Open loop latency; see `bench.latency`."""
-    room = f"{stage.run}-latency"
+    """Open loop latency, alone or beside a room under load; see `bench.latency`."""
+    room, other = f"{stage.run}-latency", f"{stage.run}-beside"
     users = [f"{stage.run}-{number}" for number in range(options.receivers)]
+    crowd = [f"{stage.run}-{number}" for number in range(options.beside)]
+
+    def turn(target: Target) -> figures.Round:
+        if not crowd:
+            return run_latency(target, room, users, options)
+        with loaded(target, other, crowd) as rate:
+            found = run_latency(target, room, users, options)
+        return replace(found, details={**found.details, "deliveries_per_second_beside": rate[0]})
 
     def bars(rounds: Sequence[figures.Round]) -> list[figures.Bar]:
         value = figures.median(figures.figures_of(rounds, "broker"))
         p99 = figures.detail(rounds, "broker", "p99_ms")
+        if crowd:
+            return [figures.Bar(name="p99", value=p99, limit=20, unit="ms", at_least=False)]
         return [
             figures.Bar(name="p50", value=value, limit=0.6, unit="ms", at_least=False),
             figures.Bar(name="p99", value=p99, limit=3, unit="ms", at_least=False),
         ]
 
     return Scenario(
-        name="latency",
+        name="latency-beside-load" if crowd else "latency",
         unit="ms p50",
         parameters=asdict(options),
         contenders=stage.contenders("latency"),
-        rooms={room: users},
-        turn=lambda target: run_latency(target, room, users, options),
+        rooms={room: users, other: crowd} if crowd else {room: users},
+        turn=turn,
         bars=bars,
         more_is_better=False,
     )

@@ -17,7 +17,11 @@ SMALL = ["--only", "floor", "--rounds", "2", "--seconds", "0.1", "--no-pin"]
         ("fanout", ["--receivers", "5"]),
         ("fanout", ["--receivers", "5", "--in-flight", "4"]),
         ("pairs", ["--rooms", "2"]),
-        ("latency", ["--rate", "300"]),
+        ("latency", ["--rate", "300", "--receivers", "3"]),
+        (
+            "latency",
+            ["--rate", "300", "--receivers", "3", "--beside-load", "--load-receivers", "5"],
+        ),
     ],
 )
 def test_a_scenario_prints_a_table_and_writes_json(command: str, sizes: list[str], tmp_path: Path):
@@ -44,6 +48,10 @@ def test_a_scenario_prints_a_table_and_writes_json(command: str, sizes: list[str
         ["latency", "--rate", "0"],
         ["fanout", "--rounds", "0"],
         ["nonsense"],
+        ["archive", "--events", "10", "--rooms", "3", "--no-pin"],
+        ["growth", "--size", "5", "--direction", "rooms", "--no-pin"],
+        ["growth", "--size", "5", "--size", "6", "--no-pin"],
+        ["check", "--only", "floor", "--no-pin"],
         ["pairs", "--peer", "nobody", "--no-pin"],
         ["pairs", "--only", "nobody", "--no-pin"],
     ],
@@ -54,7 +62,7 @@ def test_wrong_usage_is_status_2(arguments: list[str]):
     assert "Traceback" not in result.output
 
 
-@pytest.mark.parametrize("command", [[], ["fanout"], ["pairs"], ["idle"], ["latency"], ["all"]])
+@pytest.mark.parametrize("command", [[], *([name] for name in main.commands)])
 def test_help_is_there(command: list[str]):
     result = CliRunner().invoke(main, [*command, "--help"])
     assert result.exit_code == 0

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from bench import accounting, checks, floors, messaging, scenarios
+from bench.beside import loaded
 from bench.connection import BenchError
 from bench.fanout import FanoutOptions, run_fanout
 from bench.idle import IdleOptions, run_idle
@@ -74,6 +75,22 @@ def test_idle_measures_memory(floor: Target):
     outcome = run_idle(floor, ["room"] * 150, users, IdleOptions(connections=150, seconds=0.1))
     assert outcome.details["connections"] == 150
     assert -10 < outcome.details["kib_connected"] < 100  # what the crowd freed may be given back
+
+
+def test_latency_is_measured_beside_a_room_under_load(floor: Target):
+    with loaded(floor, "busy", [f"user{number}" for number in range(20)]) as rate:
+        outcome = small_latency(floor)
+    assert outcome.details["p99_ms"] > 0
+    assert rate[0] > 0
+
+
+def test_a_room_beside_that_loses_something_ends_the_run():
+    with (
+        faulty("closed") as target,
+        pytest.raises(BenchError, match="beside"),
+        loaded(target, "busy", [f"user{number}" for number in range(3)]),
+    ):
+        pass
 
 
 @pytest.mark.parametrize("fault", FAULTS)
