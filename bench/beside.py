@@ -21,7 +21,8 @@ STEP: Final = 0.5  # seconds between two looks whether it may end
 START_TIMEOUT: Final = 60.0
 
 
-def _load(target: Target, room: str, users: Sequence[str], pipe: Pipe) -> None:
+def _load(target: Target, room: str, users: Sequence[str], pipe: Pipe, parents: Pipe) -> None:
+    parents.close()  # or this end would never see that the other process is gone
     try:
         with open_room(target, room, users, FanoutOptions(receivers=len(users))) as state:
             pipe.send(None)
@@ -49,7 +50,7 @@ def loaded(target: Target, room: str, users: Sequence[str]) -> Iterator[list[flo
     rate: list[float] = []
     ours, theirs = multiprocessing.Pipe()
     process = multiprocessing.get_context("fork").Process(
-        target=_load, args=(target, room, users, theirs), daemon=True
+        target=_load, args=(target, room, users, theirs, ours), daemon=True
     )
     process.start()
     theirs.close()

@@ -65,6 +65,11 @@ def summarise(outcome: Outcome) -> dict[str, Any]:
                 "of": {
                     other: figures.ratio(rounds, name, other) for other in names if other != name
                 },
+                "of_counting_redis": {
+                    other: figures.detail_ratio(rounds, name, other, figures.WITH_REDIS)
+                    for other in names
+                    if other != name
+                },
             }
             for name in names
         },
@@ -83,7 +88,7 @@ def format_table(outcomes: Sequence[Outcome]) -> str:
     rows = [
         (
             *("scenario", "target", "median", "spread", "unit", "of floor", "of C floor"),
-            *("counting Redis", "server", "generator", "rounds"),
+            *("counting Redis", "of C floor", "server", "generator", "rounds"),
         )
     ]
     for outcome in outcomes:
@@ -99,6 +104,7 @@ def format_table(outcomes: Sequence[Outcome]) -> str:
                     _number(target["of"].get("floor")),
                     _number(target["of"].get("floor-c")),
                     _number(target["details"].get(figures.WITH_REDIS)),
+                    _number(target["of_counting_redis"].get("floor-c")),
                     _share([one.usage.server_cpu / one.usage.wall for one in mine]),
                     _share([one.usage.generator_cpu / one.usage.wall for one in mine]),
                     f"{len(mine) - len(target['refused'])} of {len(mine)}{_disturbed(mine)}",

@@ -8,6 +8,7 @@ our own, started from the same variables.
 """
 
 import contextlib
+import ctypes
 import os
 import signal
 import socket
@@ -32,6 +33,7 @@ from bench.tokens import TokenMaker
 START_TIMEOUT: Final = 120.0  # a first start may have to unpack and initialise a database
 STOP_TIMEOUT: Final = 20.0
 _POLL: Final = 0.1
+_PR_SET_PDEATHSIG: Final = 1
 
 # Real settings, raised because a generator is no person; docs/performance.md names them.
 BROKER_SETTINGS: Final = {
@@ -49,7 +51,7 @@ def read_env_file(path: Path) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def _running(
+def running(
     command: Sequence[str], environment: Mapping[str, str], core: int | None, log: Path
 ) -> Iterator[subprocess.Popen[bytes]]:
     """A child process whose output goes to `log`."""
@@ -60,6 +62,7 @@ def _running(
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
+            preexec_fn=_end_with_parent,
         )
     try:
         yield process
@@ -70,6 +73,11 @@ def _running(
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+
+
+def _end_with_parent() -> None:
+    """Ask the kernel to end this child when the generator dies, be it by SIGKILL."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _failed(what: str, log: Path) -> BenchError:
@@ -100,7 +108,7 @@ def open_system(
             "--api-port",
             "0",
         ]
-        with _running(
+        with running(
             command, environment({**BROKER_SETTINGS, **settings}), generator_core, log
         ) as process:
             deadline = time.monotonic() + START_TIMEOUT
@@ -129,7 +137,7 @@ def open_process(
     with tempfile.TemporaryDirectory(prefix="parley-bench-") as folder:
         log = Path(folder) / f"{kind}.log"
         command = [sys.executable, "-m", "parley", kind]
-        with _running(command, environment(variables), core, log) as process:
+        with running(command, environment(variables), core, log) as process:
             deadline = time.monotonic() + START_TIMEOUT
             while not _is_ready(port):
                 if process.poll() is not None:
@@ -211,7 +219,7 @@ def open_archiver(system: Mapping[str, str], core: int | None) -> Iterator[int]:
         log = Path(folder) / "archiver.log"
         command = [sys.executable, "-m", "parley", "archiver"]
         variables = environment({**system, **BROKER_SETTINGS})
-        with _running(command, variables, core, log) as process:
+        with running(command, variables, core, log) as process:
             try:
                 yield process.pid
             except (BenchError, CheckFailed) as error:

@@ -11,6 +11,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(150)
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -26,7 +27,7 @@ def test_the_broker_is_measured_beside_the_floor(arguments: list[str], tmp_path:
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=55,
+        timeout=140,
     )
     assert result.returncode == 0, result.stderr
     content = json.loads(file.read_text())
