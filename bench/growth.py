@@ -7,16 +7,19 @@ broker; between the contenders only the one size differs:
 - `user`: everybody who writes is a member of so many rooms and subscribed to all of them;
 - `members`: so many members has each room, two of them connected.
 
-Rooms and members are made by PostgreSQL before, so only a private system can be used.
+Rooms and members are made by PostgreSQL before, so only a private system can be used. What the
+node does when nobody writes (it renews and audits its rooms) grows too and is part of what a
+message costs here; it is measured by itself before, as a share of a core.
 """
 
+import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from types import MappingProxyType
 from typing import Final
 
-from bench import figures, servers
+from bench import accounting, figures, servers
 from bench.connection import BenchError, Connection, open_connections
 from bench.crowd import attending, subscribe_many
 from bench.database import Database, open_database
@@ -80,7 +83,13 @@ def run_growth(target: Target, case: _Case, options: PairsOptions) -> figures.Ro
             coming = open_connections(target, [user], names[:1])
             subscribe_many(coming, [names])
             crowd.add(coming)
-        return run_pairs(target, case.rooms, options, subscribe_more)
+        meter = target.meter()
+        before = meter.read()
+        time.sleep(options.seconds)
+        quiet = accounting.between(before, meter.read())
+        found = run_pairs(target, case.rooms, options, subscribe_more)
+    percent = quiet.server_cpu / quiet.wall * 100
+    return replace(found, details={**found.details, "cpu_percent_without_messages": percent})
 
 
 class _Ground:

@@ -157,6 +157,8 @@ def _contenders(stage: Stage, variant: str) -> dict[str, Opener]:
         found[FLOOR] = partial(_open_empty_route, stage)
         if variant != "unchanged":
             found |= stage.peer_contenders("history")
+    if stage.options.only in found:
+        found = {stage.options.only: found[stage.options.only]}
     return found
 
 
