@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from bench.database import Database
-from bench.dialect import content_of
+from bench.dialect import CONTENT_BYTES, content_of
 
 A_ROOM: Final = 1000  # messages of a room that is made here
 PORTION: Final = 500_000  # messages in one statement
@@ -30,7 +30,8 @@ INSERT INTO messages (room_pk, seq, id, sender, content, client_id, created_at, 
 SELECT r.pk, n, (lpad(to_hex(1767225600000 + r.pk * 1000 + n), 12, '0') || '7'
                  || substr(md5(r.pk || '/' || n), 1, 3) || '8'
                  || substr(md5(n || '/' || r.pk), 1, 15))::uuid,
-       '{prefix}-writer', '{prefix}-writer ' || n || ' {line}', '{prefix}-' || r.pk || '-' || n,
+       '{prefix}-writer', left('{prefix}-writer ' || n || ' {line}', {length}),
+       '{prefix}-' || r.pk || '-' || n,
        timestamptz '2026-01-01T00:00:00Z' + (r.pk * 1000 + n) * interval '1 millisecond', n, n
 FROM rooms r, generate_series(1, {each}) n
 WHERE r.project = 'default' AND r.id = ANY (
@@ -75,7 +76,11 @@ def fill_messages(
     for first in range(0, rooms, step):
         last = min(first + step, rooms) - 1
         database.rows(_ROOMS.format(prefix=prefix, first=first, last=last, each=each))
-        database.rows(_MESSAGES.format(prefix=prefix, first=first, last=last, each=each, line=line))
+        database.rows(
+            _MESSAGES.format(
+                prefix=prefix, first=first, last=last, each=each, line=line, length=CONTENT_BYTES
+            )
+        )
         say(f"{(last + 1) * each:,} of {rooms * each:,} messages are in PostgreSQL")
     database.rows("VACUUM (ANALYZE) messages")
     database.rows("VACUUM (ANALYZE) rooms")

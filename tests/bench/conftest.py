@@ -1,6 +1,5 @@
 """A small system without an archiver, seen as `parley bench` sees a private one."""
 
-import os
 from collections.abc import Iterator
 from functools import partial
 
@@ -38,7 +37,7 @@ def bench_system(
             "JWT_SECRET": JWT_SECRET,
             "REDIS_URL": redis.url,
             "DATABASE_URL": database_url,
-            "SYSTEM_PROCESS": str(os.getpid()),
+            "SYSTEM_PROCESS": str(deployment.brokers[0].pid),
         }
     finally:
         processes.kill_all()

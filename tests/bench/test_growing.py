@@ -5,22 +5,29 @@ from functools import partial
 
 import pytest
 
-from bench import growth, nodes, servers
+from bench import figures, growth, nodes, servers
 from bench.growth import GrowthOptions
 from bench.nodes import NodesOptions
 from bench.scenarios import run_scenario
 from bench.stage import Stage
+from bench.target import Target
 
 
 @pytest.mark.slow
 def test_rooms_are_spread_over_nodes_whose_cpu_is_summed(stage: Stage):
     scenario = nodes.scenario(stage, NodesOptions(rooms=2, seconds=0.3))
     assert list(scenario.contenders) == ["nodes-1", "nodes-2", "nodes-3", "processes-2"]
-    with scenario.contenders["nodes-2"]() as target:
-        assert target.port_of(0) == target.port_of(2) != target.port_of(1)
-        assert len({target.process, *target.more_processes}) == 2
-    small = replace(scenario, contenders={"nodes-2": scenario.contenders["nodes-2"]})
-    outcome = run_scenario(small, 1, lambda _: None)
+    used: list[Target] = []
+
+    def turn(target: Target) -> figures.Round:
+        used.append(target)
+        return scenario.turn(target)
+
+    two = {"nodes-2": scenario.contenders["nodes-2"]}
+    outcome = run_scenario(replace(scenario, contenders=two, turn=turn), 1, lambda _: None)
+    (target,) = used
+    assert target.port_of(0) == target.port_of(2) != target.port_of(1)
+    assert len({target.process, *target.more_processes}) == 2
     assert outcome.rounds[0].details["messages"] > 0
     assert scenario.note
 
