@@ -35,6 +35,10 @@ class Api:
                 self._post(f"/v1/rooms/{room}/members", {"users": users})
             self._rooms.add(room)
 
+    def close(self) -> None:
+        """Close the connection."""
+        self._connection.close()
+
     def _post(self, path: str, body: Mapping[str, Any]) -> None:
         headers = {"X-API-Key": self._key, "Content-Type": "application/json"}
         try:

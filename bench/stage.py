@@ -131,11 +131,10 @@ def open_stage(
             else:
                 say("starting a private system")
                 system = stack.enter_context(servers.open_system(options.generator_core, settings))
+        api = None
+        if system is not None:
+            api = Api(system["API_URL"], system["API_KEY"])
+            stack.callback(api.close)
         yield Stage(
-            run=run,
-            options=options,
-            system=system,
-            is_private=is_private,
-            api=Api(system["API_URL"], system["API_KEY"]) if system is not None else None,
-            say=say,
+            run=run, options=options, system=system, is_private=is_private, api=api, say=say
         )

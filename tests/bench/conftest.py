@@ -46,13 +46,15 @@ def bench_system(
 
 
 @pytest.fixture
-def stage(bench_system: dict[str, str]) -> Stage:
+def stage(bench_system: dict[str, str]) -> Iterator[Stage]:
     """A run of its own in that system."""
-    return Stage(
+    api = Api(bench_system["API_URL"], bench_system["API_KEY"])
+    yield Stage(
         run=scenarios.run_name(),
         options=StageOptions(),
         system=bench_system,
         is_private=True,
-        api=Api(bench_system["API_URL"], bench_system["API_KEY"]),
+        api=api,
         say=lambda _: None,
     )
+    api.close()
