@@ -12,7 +12,7 @@ from api.history_pages import message_name
 from api.services import Services
 from broker.domain.access import Access, Actor
 from broker.domain.history import load_message
-from broker.domain.message_details import find_room_of
+from broker.domain.message_details import find_room_of, find_unarchived_room
 from broker.domain.publishing import Published
 from broker.domain.roles import Action
 from broker.protocol.errors import ProtocolError
@@ -40,17 +40,25 @@ async def room_of(services: Services, actor: Actor, message_id: str) -> str:
 
     Raises `message_not_found`, also where a room would be `room_not_found`. Whether the actor may
     do what it wants to is the next step's question: who may delete there need not be a reader.
+
+    A message that there is not costs the same as one that the actor may not know of, as soon as
+    that is archived: no time tells them apart.
     """
     if not is_message_id(message_id):
         raise ProtocolError("message_not_found")
-    room = await find_room_of(services.db, services.store.archive, actor.project, message_id)
+    place = (services.db, services.store.archive, actor.project, message_id)
+    room = await find_room_of(*place)
+    try:
+        # Without a room: that of no message is asked for, and what comes of it does not count.
+        access = await services.access.read_as(actor, room or message_id)
+    except ProtocolError:
+        is_hidden = True
+    else:
+        is_hidden = access.refusal(Action.READ, actor, room or message_id) == "room_not_found"
     if room is None:
         raise ProtocolError("message_not_found")
-    try:
-        access = await services.access.read_as(actor, room)
-    except ProtocolError:
-        raise ProtocolError("message_not_found") from None
-    if access.refusal(Action.READ, actor, room) == "room_not_found":
+    if is_hidden:
+        await find_unarchived_room(*place)
         raise ProtocolError("message_not_found")
     return room
 

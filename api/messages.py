@@ -93,8 +93,10 @@ class MessageRoutes:
         draft = parse_message_draft(data)
         _take_idempotency_key(draft)
         actor = await services.auth.actor(credential, acting_user(data))
-        # Fresh, not remembered: this process hears no events that would tell it of changes.
-        await services.access.read(actor.project, room, actor.user)
+        # Fresh, not remembered: this process hears no events that would tell it of changes. Refused
+        # here, or a hidden room would be read twice and one that there is not once.
+        access = await services.access.read(actor.project, room, actor.user)
+        access.require(Action.PUBLISH, actor, room)
         published = await services.publisher.publish(actor, room, draft)
         return await published_response(services, actor, room, published)
 

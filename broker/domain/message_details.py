@@ -25,6 +25,13 @@ async def find_room_of(
     room = await find_room(db, project, message_id)
     if room is not None:
         return room
+    return await find_unarchived_room(db, archive, project, message_id)
+
+
+async def find_unarchived_room(
+    db: Database, archive: ArchiveStore, project: str, message_id: str
+) -> str | None:
+    """The same of one that PostgreSQL did not have at the first look."""
     key = await archive.find_message(message_id)
     if key is not None:
         owner, room = split_room_key(key)

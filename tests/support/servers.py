@@ -171,6 +171,11 @@ class PostgresServer:
     def pid(self) -> int:
         return self._server.process.pid
 
+    @property
+    def log(self) -> Path:
+        """What the server has written."""
+        return self._server.folder / "postgres.log"
+
     def url_of(self, database: str) -> str:
         return self._server.url_of(database)
 
