@@ -7,6 +7,7 @@ reply is kept in `rest` and must be looked at first.
 
 import os
 import socket
+import time
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -172,6 +173,7 @@ def subscribe_all(connections: Sequence[Connection], rooms: Sequence[str]) -> li
     for first in range(0, len(pairs), OPEN_AT_ONCE):
         chunk = pairs[first : first + OPEN_AT_ONCE]
         offsets += _subscribe_chunk(chunk)
+    time.sleep(max((connection.dialect.settling for connection in connections), default=0.0))
     for connection in connections:
         connection.sock.setblocking(False)
     return offsets

@@ -69,6 +69,8 @@ class Dialect(ABC):
     """The server says something (GREETING) after the handshake before it takes a subscription."""
     subscribes = True
     """Subscriptions are frames, answered by an ANSWER; False: the path names the room."""
+    settling = 0.0
+    """Seconds until a subscription that nothing answers is sure to be in force."""
     joins = False
     """One WebSocket message may hold several frames or parts of frames, see `split`."""
     opcode = wire.TEXT

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from parley.cli import cli
-from tests.support.sources import PACKAGES, ROOT, all_files, name_of, python_files
+from tests.support.sources import FOREIGN, PACKAGES, ROOT, all_files, name_of, python_files
 from tests.test_imports import imports, is_within
 
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
@@ -48,7 +48,7 @@ def data_files() -> list[Path]:
     return [
         path
         for path in all_files()
-        if path.relative_to(ROOT).parts[0] in PACKAGES and path.suffix != ".py"
+        if path.relative_to(ROOT).parts[0] in PACKAGES and path not in python_files()
     ]
 
 
@@ -86,10 +86,12 @@ def test_the_wheel_holds_every_file_of_the_product_and_nothing_else(tmp_path: Pa
 
 def test_data_files_are_of_known_kinds() -> None:
     known = ["*.lua", "*.sql", "*.mako", "*.json", "*.html", "*.js", "*.css", "*.svg", "py.typed"]
+    known += ["*.c", "*.h", "README.md"]  # of the bench
     assert [
         name_of(path)
         for path in data_files()
-        if not any(fnmatch.fnmatch(path.name, pattern) for pattern in known)
+        if not name_of(path).startswith(FOREIGN)
+        and not any(fnmatch.fnmatch(path.name, pattern) for pattern in known)
     ] == []
 
 

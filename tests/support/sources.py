@@ -7,6 +7,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("api", "bench", "broker", "config", "parley", "storage", "workers")
+# Servers of others that the bench compares with: programs that run elsewhere, with their libraries.
+FOREIGN = "bench/peers/servers/"
 _IGNORED = {"build", "dist", "__pycache__"}
 # `.git` is a file in a linked working tree: it names where the repository is on this machine.
 _NO_SOURCES = {".env", ".git"}
@@ -25,7 +27,9 @@ def python_files(*folders: str) -> tuple[Path, ...]:
     return tuple(
         path
         for path in all_files()
-        if path.suffix == ".py" and path.relative_to(ROOT).parts[0] in wanted
+        if path.suffix == ".py"
+        and path.relative_to(ROOT).parts[0] in wanted
+        and not name_of(path).startswith(FOREIGN)
     )
 
 
