@@ -278,7 +278,9 @@ def run_sql(url: str, work: Callable[[Any], Coroutine[Any, Any, Any]]) -> Any:
         try:
             return await work(connection)
         finally:
-            await connection.close(timeout=5)
+            # A server that is stopped meanwhile says no good-bye: the connection is aborted then.
+            with contextlib.suppress(TimeoutError):
+                await connection.close(timeout=5)
 
     return _in_asyncio(connect_and_work)
 
