@@ -2,7 +2,7 @@
 
 Breaks a copy of the tree in one way at a time and lets the state machine that is asked for it
 (`machine_table.py`) make so many sequences of steps: the number of the first that found it, or that
-none did. docs/reliability.md has the table of the last run, and why some can not be found.
+none did.
 """
 
 from __future__ import annotations
