@@ -8,7 +8,7 @@ reply is kept in `rest` and must be looked at first.
 import os
 import socket
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 from bench import wire
@@ -89,6 +89,21 @@ class Connection:
         elif opcode == wire.CLOSE:
             code = int.from_bytes(payload[:2], "big")
             raise BenchError(f"{self.user}: closed with {code} {payload[2:].decode()!r}")
+
+    def take_frames(self) -> Iterator[tuple[Frame, bytes]]:
+        """Everything that the socket holds but control frames, which are answered.
+
+        For what is not measured by the frame: loops that are walk the bytes themselves.
+        """
+        data = self.rest + self.receive()
+        places, rest_at = wire.walk_frames(data)
+        self.rest = data[rest_at:]
+        for opcode, start, end in places:
+            payload = data[start:end]
+            if opcode & wire.CONTROL:
+                self.answer_control(opcode, payload)
+            else:
+                yield self.dialect.classify(data, start, end), payload
 
     def take_other(self, kind: Kind, payload: bytes) -> None:
         """Pong a ping of the application's, pass over noise; anything else ends the run."""

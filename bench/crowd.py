@@ -56,16 +56,9 @@ class Crowd(threading.Thread):
 
 
 def _take(connection: Connection) -> None:
-    data = connection.rest + connection.receive()
-    places, rest_at = wire.walk_frames(data)
-    connection.rest = data[rest_at:]
-    for opcode, start, end in places:
-        if opcode & wire.CONTROL:
-            connection.answer_control(opcode, data[start:end])
-            continue
-        kind = connection.dialect.classify(data, start, end).kind
-        if kind not in _EVENTS:
-            connection.take_other(kind, data[start:end])
+    for frame, payload in connection.take_frames():
+        if frame.kind not in _EVENTS:
+            connection.take_other(frame.kind, payload)
 
 
 def subscribe_many(connections: Sequence[Connection], rooms: Sequence[Sequence[str]]) -> None:

@@ -5,7 +5,7 @@ import time
 from collections.abc import Sequence
 from typing import Final
 
-from bench import checks, wire
+from bench import checks
 from bench.connection import OPEN_TIMEOUT, BenchError, Connection, open_connections
 from bench.dialect import Kind, content_of
 from bench.target import Target
@@ -41,20 +41,13 @@ class _Publisher:
         connection = self._connection
         if not self._poll.poll(OPEN_TIMEOUT * 1000):
             raise checks.CheckFailed(f"{len(self._unanswered)} publishes not answered")
-        data = connection.rest + connection.receive()
-        places, rest_at = wire.walk_frames(data)
-        connection.rest = data[rest_at:]
-        for opcode, start, end in places:
-            if opcode & wire.CONTROL:
-                connection.answer_control(opcode, data[start:end])
-                continue
-            frame = connection.dialect.classify(data, start, end)
+        for frame, payload in connection.take_frames():
             if frame.kind != Kind.ANSWER:
-                connection.take_other(frame.kind, data[start:end])
+                connection.take_other(frame.kind, payload)
                 continue
             room = self._unanswered.pop(frame.number, None)
             if room is None:
-                raise BenchError(f"an answer to nothing: {data[start:end][:300]!r}")
+                raise BenchError(f"an answer to nothing: {payload[:300]!r}")
             expected = self._offsets.get(room, frame.offset - 1) + 1
             if frame.offset != expected:
                 raise checks.CheckFailed(checks.describe_offset(room, expected, frame.offset))

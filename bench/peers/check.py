@@ -90,20 +90,13 @@ class _Seen:
 
     def take(self, connection: Connection) -> None:
         """Everything that the socket holds."""
-        data = connection.rest + connection.receive()
-        places, rest_at = wire.walk_frames(data)
-        connection.rest = data[rest_at:]
-        for opcode, start, end in places:
-            if opcode & wire.CONTROL:
-                connection.answer_control(opcode, data[start:end])
-                continue
-            frame = connection.dialect.classify(data, start, end)
+        for frame, payload in connection.take_frames():
             if frame.kind == Kind.MESSAGE:
-                self._take_event(connection.user, data[start:end])
+                self._take_event(connection.user, payload)
             elif frame.kind == Kind.ANSWER:
                 self.answers += 1
             else:
-                connection.take_other(frame.kind, data[start:end])
+                connection.take_other(frame.kind, payload)
 
     def _take_event(self, user: str, payload: bytes) -> None:
         sender, number = written_in(payload, 0, len(payload))

@@ -28,8 +28,9 @@ if TYPE_CHECKING:
 # Idempotency keys given back to Redis: as many as one script call should carry. The newest: a
 # repeat comes within seconds of its first try.
 SEED_SENT_MAX: Final = 5000
-# Seqs that a room skips where two servers may be numbering it: more than a busy room's messages
-# (1000 a second) until the last node has left the old one (some seconds; docs/durability.md).
+# Seqs that a room skips where numbers may be out that nobody reports: more than a busy room's
+# messages (1000 a second) until the last node has left an old master (some seconds;
+# docs/durability.md), or than were not archived yet when Redis was emptied.
 UNREPORTED_SKIP: Final = 10_000
 # What a seeder that has to look again is told to wait.
 VERIFY_AGAIN_AFTER: Final = 0.05
