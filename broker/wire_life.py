@@ -76,9 +76,7 @@ class WireLife:
         data = b""
         while _END_OF_HEAD not in data:
             if len(data) > wire_limits.HEAD_BYTES_MAX:
-                return text_answer(
-                    431, f"A request head has at most {wire_limits.HEAD_BYTES_MAX} bytes."
-                )
+                return _too_long()
             if data and not data[:1].isalpha():
                 return text_answer(400, "This is no HTTP request; TLS is not spoken here.")
             chunk = await wire.read_raw()
@@ -86,6 +84,8 @@ class WireLife:
                 return None
             data += chunk
         head, _, rest = data.partition(_END_OF_HEAD)
+        if len(head) > wire_limits.HEAD_BYTES_MAX:
+            return _too_long()  # it ended in the same read that made it so
         try:
             request = read_request(head + _END_OF_HEAD)
         except BadRequest as error:
@@ -129,6 +129,10 @@ class WireLife:
                 nursery.cancel_scope.cancel()
         closed = websocket.closed
         return None if closed is None else int(closed.code)
+
+
+def _too_long() -> HttpAnswer:
+    return text_answer(431, f"A request head has at most {wire_limits.HEAD_BYTES_MAX} bytes.")
 
 
 async def _pass_messages(websocket: trio_websocket.WebSocketConnection, wire: Wire) -> None:

@@ -66,6 +66,7 @@ async def test_health_on_the_same_port():
         (b"nonsense\r\n\r\n", 400),
         (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", 400),
         (b"GET / HTTP/1.1\r\nX: " + b"x" * 17_000, 431),
+        (b"GET / HTTP/1.1\r\nX: " + b"x" * 17_000 + b"\r\n\r\n", 431),
     ],
 )
 async def test_what_is_no_websocket_is_answered_in_http(request_head, status):

@@ -11,16 +11,25 @@ import trio
 from tests.hostile.target import Target
 from tests.support.deployment import Deployment
 from tests.support.processes import ServerProcess
+from workers.embedded.ports import free_port
 
 LARGE_MESSAGES = 30
 
 
 @pytest.fixture(scope="session")
-def hostile_broker(shared_processes: Deployment) -> ServerProcess:
-    """A further broker of the shared deployment, with the usual rates and short times."""
+def metrics_port() -> int:
+    """Where the hostile broker's metrics are."""
+    return free_port()
+
+
+@pytest.fixture(scope="session")
+def hostile_broker(shared_processes: Deployment, metrics_port: int) -> ServerProcess:
+    """A further broker of the shared deployment, with short times, and rates that a flood on a busy
+    machine is still above."""
     start = partial(
         shared_processes.processes.start_broker,
-        RATE_MESSAGES_PER_SECOND="50",
+        RATE_MESSAGES_PER_SECOND="6",
+        METRICS_PORT=str(metrics_port),
         AUTH_TIMEOUT="1s",
         PING_INTERVAL="1s",
         PONG_TIMEOUT="1s",
@@ -29,7 +38,9 @@ def hostile_broker(shared_processes: Deployment) -> ServerProcess:
 
 
 @pytest.fixture(scope="session")
-def target(shared_processes: Deployment, hostile_broker: ServerProcess) -> Target:
+def target(
+    shared_processes: Deployment, hostile_broker: ServerProcess, metrics_port: int
+) -> Target:
     """The broker and the api, and a room with a megabyte of messages for mallory."""
     assert shared_processes.api is not None
     room = f"noise-{uuid.uuid4().hex[:8]}"
@@ -46,6 +57,7 @@ def target(shared_processes: Deployment, hostile_broker: ServerProcess) -> Targe
         api_url=shared_processes.api.base_url,
         api_pid=shared_processes.api.pid,
         room=room,
+        metrics_port=metrics_port,
     )
 
 

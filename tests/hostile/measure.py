@@ -29,6 +29,7 @@ from tests.support.deployment import Deployment, start_deployment
 from tests.support.processes import Processes
 from tests.support.servers import PostgresServer, RedisServer
 from tests.support.waiting import pass_time
+from workers.embedded.ports import free_port
 
 _LARGE_MESSAGES = 30
 _CALM_SECONDS = 3.0
@@ -49,8 +50,9 @@ async def main() -> None:
         return
     print("| attack | met | memory | p50, p99 before | p50, p99 during |")
     print("|---|---|---|---|---|")
-    async with _deployment() as deployment:
-        target = await _target(deployment)
+    metrics_port = free_port()
+    async with _deployment(metrics_port) as deployment:
+        target = await _target(deployment, metrics_port)
         for name in arguments.attacks or ATTACKS:
             print(await _measure(name, target, force), flush=True)
 
@@ -102,7 +104,7 @@ async def _watch_memory(target: Target, peak: list[int]) -> None:
 
 
 @asynccontextmanager
-async def _deployment() -> AsyncIterator[Deployment]:
+async def _deployment(metrics_port: int) -> AsyncIterator[Deployment]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         redis, postgres = RedisServer(folder / "redis"), PostgresServer(folder / "postgres")
@@ -111,21 +113,24 @@ async def _deployment() -> AsyncIterator[Deployment]:
         postgres.start()
         try:
             url = postgres.create_database()
-            yield await start_deployment(
+            deployment = await start_deployment(
                 processes,
                 redis,
                 url,
-                brokers=1,
+                brokers=0,
                 RATE_MESSAGES_PER_SECOND="50",
                 RATE_REQUESTS_PER_SECOND="50",
             )
+            broker = await processes.start_broker(METRICS_PORT=str(metrics_port))
+            deployment.brokers.append(broker)
+            yield deployment
         finally:
             processes.kill_all()
             redis.stop()
             postgres.stop()
 
 
-async def _target(deployment: Deployment) -> Target:
+async def _target(deployment: Deployment, metrics_port: int) -> Target:
     await deployment.create_room("noise", "mallory")
     await deployment.create_room(_CALM_ROOM, "alice", "bob")
     body = {"user_id": "mallory", "content": "x" * 30_000}
@@ -133,7 +138,7 @@ async def _target(deployment: Deployment) -> Target:
         await deployment.ok("POST", "/v1/rooms/noise/messages", body)
     broker, api = deployment.brokers[0], deployment.api
     assert api is not None
-    return Target(broker.url, broker.pid, api.base_url, api.pid, "noise")
+    return Target(broker.url, broker.pid, api.base_url, api.pid, "noise", metrics_port)
 
 
 def _parser() -> argparse.ArgumentParser:

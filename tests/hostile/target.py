@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
@@ -12,7 +11,8 @@ from urllib.parse import urlsplit
 import psutil
 import trio
 
-from tests.support.lean_client import encode_client_frame, shake_hands
+from tests.support.lean_client import cut_frames, encode_client_frame, shake_hands
+from tests.support.metrics import MetricsPage
 from tests.support.tokens import make_token
 from tests.support.wire_client import WireClient, open_wire_client
 
@@ -28,6 +28,8 @@ class Target:
     api_url: str
     api_pid: int
     room: str
+    metrics_port: int
+    """The broker's."""
     user: str = "mallory"
 
     @classmethod
@@ -47,6 +49,10 @@ class Target:
     def descriptors(self) -> int:
         """File descriptors that both servers have open."""
         return sum(psutil.Process(pid).num_fds() for pid in (self.broker_pid, self.api_pid))
+
+    async def slow_consumers(self) -> float:
+        """How many connections the broker has closed with 4508."""
+        return await MetricsPage(self.metrics_port).value("parley_slow_consumers_total")
 
     @asynccontextmanager
     async def websocket(self, token: str | None = "") -> AsyncIterator[WireClient]:
@@ -126,6 +132,12 @@ async def close_code(client: WireClient) -> str:
     return str(client.close_code)
 
 
-def answers(client: WireClient) -> Counter[str]:
-    """What a client was answered, by error code or type."""
-    return Counter(frame.get("code") or frame["type"] for frame in client.frames)
+def last_close_code(data: bytes) -> str:
+    """The close code at the end of what was read; what came before may be cut anywhere."""
+    at = data.rfind(b"\x88")
+    while at >= 0:
+        frames = cut_frames(bytearray(data[at:]))
+        if len(frames) == 1 and frames[0][0] == 8 and at + 2 + data[at + 1] == len(data):
+            return str(int.from_bytes(frames[0][1][:2], "big"))
+        at = data.rfind(b"\x88", 0, at)
+    return "1006"

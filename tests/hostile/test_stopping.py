@@ -24,7 +24,7 @@ async def test_answers_that_nobody_takes_do_not_keep_the_api_from_stopping(
     await system.create_room("noise", "mallory")
     for _ in range(20):
         await system.post("noise", "x" * 30_000, "mallory")
-    target = Target("", system.api.pid, system.api.base_url, system.api.pid, "noise")
+    target = Target("", system.api.pid, system.api.base_url, system.api.pid, "noise", 0)
 
     async def attack() -> None:
         try:

@@ -43,15 +43,18 @@ async def endless_bodies(target: Target, force: Force) -> Counter[str]:
 
     async def attack() -> str:
         headers = {"Content_Type": "application/json", "Transfer_Encoding": "chunked"}
+        expected = "HTTP 401"
         if next(numbers) % 2:
             headers["Authorization"] = f"Bearer {target.token()}"
+            expected = "HTTP 413"
         chunk = b"10000\r\n%b\r\n" % (b"x" * 65536)
         async with target.tcp(api=True) as stream:
             await send_quietly(stream, _head("POST /v1/rooms", **headers))
             with trio.move_on_after(_PATIENCE):
                 while await send_quietly(stream, chunk):
                     await trio.lowlevel.checkpoint()
-                return http_status(await read_all(stream))
+                status = http_status(await read_all(stream))
+                return status if status == expected else f"{status}, not {expected}"
         return "not closed"
 
     return await force.each(attack)
@@ -63,12 +66,15 @@ async def unfinished_bodies(target: Target, force: Force) -> Counter[str]:
 
     async def attack() -> str:
         headers = {"Content_Type": "application/json", "Content_Length": "100"}
+        expected = "HTTP 401"
         if next(numbers) % 2:
             headers["Authorization"] = f"Bearer {target.token()}"
+            expected = "HTTP 408"
         async with target.tcp(api=True) as stream:
             await send_quietly(stream, _head("POST /v1/rooms", **headers) + b'{"id":')
             with trio.move_on_after(_PATIENCE):
-                return http_status(await read_all(stream))
+                status = http_status(await read_all(stream))
+                return status if status == expected else f"{status}, not {expected}"
         return "not closed"
 
     return await force.each(attack)
@@ -85,37 +91,41 @@ async def answers_unread(target: Target, force: Force) -> Counter[str]:
                 while await send_quietly(stream, page):
                     await trio.lowlevel.checkpoint()
                 return "closed"
-        return "open"
+        return "held"
 
     return await force.each(attack)
 
 
-def odd() -> list[bytes]:
-    """Requests that are no honest HTTP/1.1, or want to become something else."""
+def odd() -> list[tuple[str, bytes]]:
+    """Requests that are no honest HTTP/1.1, or want to become something else; what each meets."""
     upgrade = {
         "Upgrade": "websocket",
         "Connection": "Upgrade, close",
         "Sec_WebSocket_Version": "13",
+        "Sec_WebSocket_Key": "dGhlIHNhbXBsZSBub25jZQ==",
     }
     ending = {"Connection": "close"}
     return [
-        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(9),
-        _head("GET /v1/me", Upgrade="h2c", Connection="Upgrade, HTTP2-Settings, close",
-              HTTP2_Settings="AAMAAABkAAQAAP__"),
-        _head("GET /v1/connect", **upgrade, Sec_WebSocket_Key="dGhlIHNhbXBsZSBub25jZQ==")
-        + encode_client_frame(b"{}"),
-        _head("POST /v1/rooms", Content_Length="4", Transfer_Encoding="chunked") + b"0\r\n\r\n",
-        _head("POST /v1/rooms", Content_Length="4, 5") + b"{}{}",
-        _head("POST /v1/rooms", Content_Length="-1") + b"{}",
-        _head("POST /v1/rooms", Transfer_Encoding="gzip, chunked") + b"0\r\n\r\n",
-        _head("POST /v1/rooms", Transfer_Encoding="chunked") + b"ffffffffffffffffffff\r\n",
-        _head("POST /v1/rooms", Content_Encoding="gzip", Content_Length="2",
-              Content_Type="application/json", **ending) + b"\x1f\x8b",
-        _head("GET /v1/me", **ending).replace(b"\r\n", b"\n"),
-        _head("GET /v1/me").replace(b"Host: x", b"Host: x\r\n folded: y\r\nConnection: close"),
-        _head("CONNECT elsewhere:80", **ending),
-        _head("TRACE /v1/me", **ending),
-        _head("GET http://elsewhere/v1/me", **ending),
+        ("HTTP 505", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(9)),
+        ("HTTP 401", _head("GET /v1/me", Upgrade="h2c", HTTP2_Settings="AAMAAABkAAQAAP__",
+                           Connection="Upgrade, HTTP2-Settings, close")),
+        ("HTTP 404", _head("GET /v1/connect", **upgrade)
+                     + encode_client_frame(b"{}")),
+        ("HTTP 400", _head("POST /v1/rooms", Content_Length="4", Transfer_Encoding="chunked")
+                     + b"0\r\n\r\n"),
+        ("HTTP 400", _head("POST /v1/rooms", Content_Length="4, 5") + b"{}{}"),
+        ("HTTP 400", _head("POST /v1/rooms", Content_Length="-1") + b"{}"),
+        ("HTTP 501", _head("POST /v1/rooms", Transfer_Encoding="gzip, chunked") + b"0\r\n\r\n"),
+        ("HTTP 401", _head("POST /v1/rooms", Transfer_Encoding="chunked")
+                     + b"ffffffffffffffffffff\r\n"),
+        ("HTTP 401", _head("POST /v1/rooms", Content_Encoding="gzip", Content_Length="2",
+                           Content_Type="application/json", **ending) + b"\x1f\x8b"),
+        ("HTTP 401", _head("GET /v1/me", **ending).replace(b"\r\n", b"\n")),
+        ("HTTP 401", _head("GET /v1/me").replace(b"Host: x", b"Host: x\r\n folded: y\r\n"
+                                                 b"Connection: close")),
+        ("HTTP 404", _head("CONNECT elsewhere:80", **ending)),
+        ("HTTP 405", _head("TRACE /v1/me", **ending)),
+        ("HTTP 401", _head("GET http://elsewhere/v1/me", **ending)),
     ]  # fmt: skip
 
 
@@ -125,14 +135,15 @@ async def odd_requests(target: Target, force: Force) -> Counter[str]:
 
     async def attack() -> str:
         requests = odd()
-        request = requests[next(numbers) % len(requests)]
+        expected, request = requests[next(numbers) % len(requests)]
         async with target.tcp(api=True) as stream:
             await send_quietly(stream, request)
             with trio.move_on_after(_PATIENCE):
                 data = await read_all(stream)
                 if data.count(b"HTTP/1.1 ") > 1 or data.startswith(b"HTTP/1.1 101"):
                     return f"{request!r}: {data!r}"
-                return http_status(data)
+                status = http_status(data)
+                return status if status == expected else f"{status}, not {expected}: {request!r}"
         return f"not closed: {request!r}"
 
     return await force.each(attack)
@@ -140,22 +151,23 @@ async def odd_requests(target: Target, force: Force) -> Counter[str]:
 
 async def json_bombs(target: Target, force: Force) -> Counter[str]:
     """Bodies that are hard to read."""
-    bombs = json_bombs_of(1024 * 1024)
+    bombs = json_bombs_of(1024 * 1024, target.room)
     numbers = count()
 
     async def attack() -> str:
-        body = bombs[next(numbers) % len(bombs)]
+        bomb = bombs[next(numbers) % len(bombs)]
         head = _head(
             f"POST /v1/rooms/{target.room}/messages",
             Authorization=f"Bearer {target.token()}",
             Content_Type="application/json",
-            Content_Length=str(len(body)),
+            Content_Length=str(len(bomb.data)),
             Connection="close",
         )
         async with target.tcp(api=True) as stream:
-            await send_quietly(stream, head + body)
+            await send_quietly(stream, head + bomb.data)
             with trio.move_on_after(_PATIENCE):
-                return http_status(await read_all(stream))
+                status = http_status(await read_all(stream))
+                return status if status == bomb.status else f"{bomb.what}: {status}"
         return "not closed"
 
     return await force.each(attack)

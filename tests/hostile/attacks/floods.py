@@ -4,58 +4,65 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from itertools import count
+from typing import Any, NamedTuple
 
 import trio
 import trio.lowlevel
 
+from config.limits import RATE_REFUSED_MAX
 from tests.hostile.force import Force
 from tests.hostile.target import Target, text_frame
 from tests.support.lean_client import encode_client_frame
+from tests.support.wire_client import WireClient
 
 _FRAMES_PER_SEND = 50
-_PATIENCE = 30.0
+_PATIENCE = 40.0
 Make = Callable[[int], bytes]
 
 
-async def _flood(target: Target, force: Force, make: Make, *, ends: bool = False) -> Counter[str]:
-    """Send frames until the time is over (with `ends`: until closed): how it ended."""
+async def _flood(target: Target, force: Force, make: Make) -> Counter[str]:
+    """Send frames, and read the answers, until closed: how it ended."""
 
     async def attack() -> str:
         async with target.websocket() as client:
-            number = 0
-            with trio.move_on_after(_PATIENCE if ends else force.seconds):
+            number = refused = 0
+            with trio.move_on_after(_PATIENCE):
                 while not client.is_ended:
                     frames = (make(n) for n in range(number, number + _FRAMES_PER_SEND))
                     await client.send_bytes(b"".join(frames))
                     number += _FRAMES_PER_SEND
+                    refused += sum(f.get("code") == "rate_limited" for f in client.frames)
                     del client.frames[:]
                     await trio.lowlevel.checkpoint()
-            return str(client.close_code) if client.is_ended else "open"
+            if not client.is_ended:
+                return "not closed"
+            if refused > RATE_REFUSED_MAX:
+                return f"{client.close_code} after {refused} were refused"
+            return str(client.close_code)
 
     return await force.each(attack)
 
 
 async def pings_as_frames(target: Target, force: Force) -> Counter[str]:
     """Commands that are right and cost nothing."""
-    return await _flood(target, force, lambda _: text_frame(type="ping", id=1), ends=True)
+    return await _flood(target, force, lambda _: text_frame(type="ping", id=1))
 
 
 async def invalid_json(target: Target, force: Force) -> Counter[str]:
     """Frames that are no JSON at all."""
-    return await _flood(
-        target, force, lambda _: encode_client_frame(b'{"type":"publish",'), ends=True
-    )
+    return await _flood(target, force, lambda _: encode_client_frame(b'{"type":"publish",'))
 
 
 async def unknown_types(target: Target, force: Force) -> Counter[str]:
     """Objects that mean nothing."""
-    return await _flood(target, force, lambda n: text_frame(type=f"nonsense{n}", id=n), ends=True)
+    return await _flood(target, force, lambda n: text_frame(type=f"nonsense{n}", id=n))
 
 
 async def oversize(target: Target, force: Force) -> Counter[str]:
     """Frames above the limit."""
     frame = encode_client_frame(b'{"type":"ping","x":"' + b"x" * 70_000 + b'"}')
-    return await _flood(target, force, lambda _: frame, ends=True)
+    return await _flood(target, force, lambda _: frame)
 
 
 async def subscriptions(target: Target, force: Force) -> Counter[str]:
@@ -112,9 +119,9 @@ async def reads(target: Target, force: Force) -> Counter[str]:
 
 
 async def history(target: Target, force: Force) -> Counter[str]:
-    """The largest pages, read at once."""
+    """Pages of one message, read at once."""
     return await _flood(
-        target, force, lambda n: text_frame(type="history", id=n, room=target.room, limit=100)
+        target, force, lambda n: text_frame(type="history", id=n, room=target.room, limit=1)
     )
 
 
@@ -140,25 +147,72 @@ async def resumes_from_zero(target: Target, force: Force) -> Counter[str]:
 
 async def json_bombs(target: Target, force: Force) -> Counter[str]:
     """JSON that is hard to read or to keep: deep, long, wide, beyond every number."""
-    bombs = [encode_client_frame(bomb) for bomb in json_bombs_of(60_000)]
-    return await _flood(target, force, lambda n: bombs[n % len(bombs)])
+    bombs = json_bombs_of(60_000, target.room)
+    numbers = count()
+
+    async def attack() -> str:
+        bomb = bombs[next(numbers) % len(bombs)]
+        async with target.websocket() as client:
+            await client.wait(lambda: bool(client.frames) or client.is_ended)  # hello
+            await client.send_bytes(encode_client_frame(bomb.data))
+            await client.send_bytes(text_frame(type="ping", id="after"))
+            with trio.move_on_after(_PATIENCE):
+                await client.wait(lambda: client.is_ended or bomb.ids <= _answers(client).keys())
+            answers, code = _answers(client), client.close_code
+        expected = {**dict.fromkeys(bomb.ids, bomb.frame), "after": "reply"}
+        return f"`{bomb.frame}`" if answers == expected else f"{bomb.what}: {answers} {code}"
+
+    return await force.each(attack)
 
 
-def json_bombs_of(size: int) -> list[bytes]:
+def _answers(client: WireClient) -> dict[Any, str]:
+    """How each frame was answered."""
+    return {
+        frame["id"]: frame.get("code") or frame["type"]
+        for frame in client.frames
+        if frame["type"] in ("reply", "error")
+    }
+
+
+class Bomb(NamedTuple):
+    """One object, and what exactly it meets."""
+
+    what: str
+    data: bytes
+    frame: str
+    """As a frame: an error's code, or `reply`."""
+    status: str
+    """As a body that makes a message."""
+
+    @property
+    def ids(self) -> set[Any]:
+        """Of the answers that come; what has no id is answered only if it fails, and of what is too
+        deep to be read nobody knows the id."""
+        if b'"id":1,' not in self.data:
+            return {"after"}
+        return {None if self.what.startswith("deep") else 1, "after"}
+
+
+def json_bombs_of(size: int, room: str) -> list[Bomb]:
     """Objects of about so many bytes each."""
-    head = b'{"type":"publish","id":1,"room":"r","content":"x","metadata":'
+    head = b'{"type":"publish","id":1,"room":"%b","content":"x","metadata":' % room.encode()
     keys = b",".join(b'"%d":0' % number for number in range(size // 12))
     same = b",".join([b'"k":0'] * (size // 8))
+    bad, large = ("bad_request", "HTTP 400"), ("too_large", "HTTP 413")
+    good = ("reply", "HTTP 201")
     return [
-        head + b"[" * (size // 2) + b"]" * (size // 2) + b"}",
-        head + b'{"a":' * (size // 8) + b"1" + b"}" * (size // 8) + b"}",
-        head + b"1" * size + b"}",
-        head + b"-0." + b"1" * size + b"}",
-        head + b"1e999}",
-        head + b"1e-" + b"9" * 1000 + b"}",
-        head + b'{"a":"' + b"x" * size + b'"}}',
-        head + b'{"a":"' + b"\\u0000" * (size // 6) + b'"}}',
-        head + b"{" + keys + b"}}",
-        head + b"{" + same + b"}}",
-        b"{" + same + b',"type":"ping"}',
-    ]
+        Bomb("deep lists", head + b"[" * (size // 2) + b"]" * (size // 2) + b"}", *bad),
+        Bomb("deep objects", head + b'{"a":' * (size // 8) + b"1" + b"}" * (size // 8) + b"}",
+             *bad),
+        Bomb("a long integer", head + b"1" * size + b"}", *bad),
+        Bomb("a long fraction", head + b"-0." + b"1" * size + b"}", *bad),
+        Bomb("infinite", head + b"1e999}", *bad),
+        Bomb("metadata that are a number", head + b"1e-" + b"9" * 1000 + b"}", *bad),
+        Bomb("a long exponent", head + b'{"a":1e-' + b"9" * 1000 + b"}}", *good),
+        Bomb("a long text", head + b'{"a":"' + b"x" * size + b'"}}', *large),
+        Bomb("many NULs", head + b'{"a":"' + b"\\u0000" * (size // 6) + b'"}}', *bad),
+        Bomb("many keys", head + b"{" + keys + b"}}", *large),
+        # One key a hundred thousand times is one key: such a message is like any other.
+        Bomb("one key, often", head + b"{" + same + b"}}", *good),
+        Bomb("a wide ping", b"{" + same + b',"type":"ping"}', "reply", "HTTP 400"),
+    ]  # fmt: skip

@@ -34,23 +34,25 @@ async def half_open(target: Target, force: Force) -> Counter[str]:
     return await force.each(attack)
 
 
-def smuggling() -> list[bytes]:
-    """Heads that parsers disagree about; each could hide a second request."""
+def smuggling() -> list[tuple[str, bytes]]:
+    """Heads that parsers disagree about, and what each meets; each could hide a second request."""
     good = handshake()
+    host = b"Host: 127.0.0.1"
     return [
-        good + _SECOND,  # its bytes are frames, and broken ones
-        handshake(**{"Content-Length": str(len(_SECOND))}) + _SECOND,
-        handshake(**{"Transfer-Encoding": "chunked"}) + b"0\r\n\r\n" + _SECOND,
-        good.replace(b"\r\n", b"\n"),
-        good.replace(b"Host: 127.0.0.1", b"Host: 127.0.0.1\r\n folded"),
-        good.replace(b"Host: 127.0.0.1", b"Host: 127.0.0.1\r\nHost: other"),
-        good.replace(b"Host:", b"Host :"),
-        good.replace(b"/v1/connect", b"http://elsewhere/v1/connect"),
-        good.replace(b"HTTP/1.1\r\n", b"HTTP/1.0\r\n"),
-        good.replace(b"Upgrade: websocket", b"Upgrade: h2c"),
-        good.replace(b"127.0.0.1", b"127.0.0.1\x00"),
-        handshake(Origin="https://attacker.example"),
-        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        # What follows a handshake are frames, and these are broken ones.
+        ("1002", good + _SECOND),
+        ("1002", handshake(**{"Content-Length": str(len(_SECOND))}) + _SECOND),
+        ("1002", handshake(**{"Transfer-Encoding": "chunked"}) + b"0\r\n\r\n" + _SECOND),
+        ("HTTP 400", good.replace(b"\r\n", b"\n")),
+        ("HTTP 400", good.replace(host, b"Host: 127.0.0.1\r\n folded")),
+        ("HTTP 400", good.replace(host, b"Host: 127.0.0.1\r\nHost: other")),
+        ("HTTP 400", good.replace(b"Host:", b"Host :")),
+        ("HTTP 404", good.replace(b"/v1/connect", b"http://elsewhere/v1/connect")),
+        ("HTTP 400", good.replace(b"HTTP/1.1\r\n", b"HTTP/1.0\r\n")),
+        ("HTTP 426", good.replace(b"Upgrade: websocket", b"Upgrade: h2c")),
+        ("HTTP 400", good.replace(b"127.0.0.1", b"127.0.0.1\x00")),
+        ("HTTP 403", handshake(Origin="https://attacker.example")),
+        ("HTTP 400", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"),
     ]
 
 
@@ -60,13 +62,15 @@ async def smuggled(target: Target, force: Force) -> Counter[str]:
 
     async def attack() -> str:
         requests = smuggling()
+        expected, request = requests[next(numbers) % len(requests)]
         async with target.tcp() as stream:
-            await send_quietly(stream, requests[next(numbers) % len(requests)])
+            await send_quietly(stream, request)
             await send_quietly(stream, b"\r\n\r\n")
             data = b""
             with trio.move_on_after(_PATIENCE):
                 data = await read_all(stream)
-        return _outcome(data)
+        found = _outcome(data)
+        return found if found == expected else f"{request!r}: {found}"
 
     return await force.each(attack)
 

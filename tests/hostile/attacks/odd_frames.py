@@ -16,24 +16,25 @@ _PATIENCE = 30.0
 _DEFLATE = "permessage-deflate; client_max_window_bits; server_no_context_takeover"
 
 
-def _broken() -> list[bytes]:
+def _broken() -> list[tuple[bytes, str]]:
+    """Frames, and the code that each meets."""
     whole = bytearray(encode_client_frame(b'{"type":"ping"}'))
     unmasked = bytes((0x81, 2)) + b"{}"
     reserved = bytes((whole[0] | 0x40,)) + bytes(whole[1:])
     long_ping = bytes((0x89, 0xFE)) + (200).to_bytes(2, "big") + bytes(204)
     return [
-        unmasked,
-        reserved,
-        long_ping,
-        encode_client_frame(b"\xff\xfe"),
-        encode_client_frame(b"x", opcode=2),
-        encode_client_frame(b"x", opcode=3),
-        encode_client_frame(b"x", opcode=11),
-        encode_client_frame(b"x", opcode=0),
-        encode_client_frame((1005).to_bytes(2, "big"), opcode=8),
-        encode_client_frame((999).to_bytes(2, "big"), opcode=8),
-        encode_client_frame((1000).to_bytes(2, "big") + b"\xff", opcode=8),
-        encode_client_frame(b"\x03", opcode=8),
+        (unmasked, "1002"),
+        (reserved, "1002"),
+        (long_ping, "1002"),
+        (encode_client_frame(b"\xff\xfe"), "1007"),
+        (encode_client_frame(b"x", opcode=2), "1003"),
+        (encode_client_frame(b"x", opcode=3), "1002"),
+        (encode_client_frame(b"x", opcode=11), "1002"),
+        (encode_client_frame(b"x", opcode=0), "1002"),
+        (encode_client_frame((1005).to_bytes(2, "big"), opcode=8), "1002"),
+        (encode_client_frame((999).to_bytes(2, "big"), opcode=8), "1002"),
+        (encode_client_frame((1000).to_bytes(2, "big") + b"\xff", opcode=8), "1007"),
+        (encode_client_frame(b"\x03", opcode=8), "1002"),
     ]
 
 
@@ -61,10 +62,12 @@ async def broken(target: Target, force: Force) -> Counter[str]:
 
     async def attack() -> str:
         frames = _broken()
+        frame, code = frames[next(numbers) % len(frames)]
         async with target.websocket() as client:
-            await client.send_bytes(frames[next(numbers) % len(frames)])
+            await client.send_bytes(frame)
             with trio.move_on_after(_PATIENCE):
-                return await close_code(client)
+                found = await close_code(client)
+                return found if found == code else f"{frame!r}: {found}"
         return "not closed"
 
     return await force.each(attack)
@@ -93,12 +96,10 @@ async def compression(target: Target, force: Force) -> Counter[str]:
 async def _flood(target: Target, force: Force, frames: bytes) -> Counter[str]:
     async def attack() -> str:
         async with target.websocket() as client:
-            with force.while_it_lasts():
+            with trio.move_on_after(_PATIENCE):
                 while not client.is_ended:
                     await client.send_bytes(frames)
                     await trio.lowlevel.checkpoint()
-            with trio.move_on_after(1):
-                return await close_code(client)
-        return "open"
+            return str(client.close_code) if client.is_ended else "not closed"
 
     return await force.each(attack)

@@ -3,48 +3,26 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import count
 
 import trio
-import trio.lowlevel
 
 from tests.hostile.force import Force
-from tests.hostile.target import Target, read_all, send_quietly, text_frame
-from tests.support.lean_client import cut_frames
-from tests.support.waiting import pass_time
+from tests.hostile.target import Target, last_close_code, read_all, send_quietly, text_frame
+from tests.support.lean_client import encode_client_frame
+from tests.support.waiting import pass_time, wait_until
+
+_PATIENCE = 40.0
 
 
 async def pages_unread(target: Target, force: Force) -> Counter[str]:
     """Pages are asked for until the server has had enough; nothing is read before."""
-
-    async def attack() -> str:
-        async with target.deaf() as stream:
-            await _ask_pages(target, stream, force.seconds)
-            with trio.move_on_after(20):
-                return _close_code(await read_all(stream))
-        return "not closed"
-
-    return await force.each(attack)
+    return await _be_deaf(target, force, sips=False)
 
 
 async def one_byte_at_a_time(target: Target, force: Force) -> Counter[str]:
     """The same, but a byte is read now and then, so that the connection does not look dead."""
-
-    async def attack() -> str:
-        async with target.deaf() as stream:
-
-            async def sip() -> None:
-                while await stream.receive_some(1):
-                    await pass_time(0.05)
-
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(sip)
-                await _ask_pages(target, stream, force.seconds)
-                nursery.cancel_scope.cancel()
-            with trio.move_on_after(20):
-                return _close_code(await read_all(stream))
-        return "not closed"
-
-    return await force.each(attack)
+    return await _be_deaf(target, force, sips=True)
 
 
 async def just_below(target: Target, force: Force) -> Counter[str]:
@@ -59,27 +37,49 @@ async def just_below(target: Target, force: Force) -> Counter[str]:
                         if not await stream.receive_some(4096):
                             return "closed"
                         await pass_time(0.02)
-        return "open"
+                return "closed"
+        return "served"
 
     return await force.each(attack)
 
 
-async def _ask_pages(target: Target, stream: trio.SocketStream, seconds: float) -> None:
-    """Ask for large pages until the server takes no more, or (if it reads on) for a while."""
-    page = text_frame(type="history", id=1, room=target.room, limit=100)
-    with trio.move_on_after(seconds + 10):
-        for _ in range(200):
-            if not await send_quietly(stream, page):
-                return
-            await trio.lowlevel.checkpoint()
+async def _be_deaf(target: Target, force: Force, *, sips: bool) -> Counter[str]:
+    before = await target.slow_consumers()
+    begun = count(1)
+
+    async def attack() -> str:
+        mine = next(begun)
+
+        async def is_enough() -> bool:
+            """Everybody who began before, too: they wait for each other."""
+            return await target.slow_consumers() - before >= mine
+
+        async with target.deaf() as stream:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(_ask_pages, target, stream)
+                if sips:
+                    nursery.start_soon(_sip, stream)
+                await wait_until(is_enough, deadline=_PATIENCE, what="the server has had enough")
+                nursery.cancel_scope.cancel()
+            with trio.move_on_after(20):
+                return last_close_code(await read_all(stream))
+        return "not closed"
+
+    return await force.each(attack)
 
 
-def _close_code(data: bytes) -> str:
-    """The close code at the end of what was read; what came before may be cut anywhere."""
-    at = data.rfind(b"\x88")
-    while at >= 0:
-        frames = cut_frames(bytearray(data[at:]))
-        if len(frames) == 1 and frames[0][0] == 8 and at + 2 + data[at + 1] == len(data):
-            return str(int.from_bytes(frames[0][1][:2], "big"))
-        at = data.rfind(b"\x88", 0, at)
-    return "1006"
+async def _sip(stream: trio.SocketStream) -> None:
+    while await stream.receive_some(1):
+        await pass_time(0.05)
+
+
+async def _ask_pages(target: Target, stream: trio.SocketStream) -> None:
+    """Ask for more pages than an outbox holds, and answer pings that were not read.
+
+    Who is silent is lost, which is another bound.
+    """
+    pages = text_frame(type="history", id=1, room=target.room, limit=100) * 20
+    is_taken = await send_quietly(stream, pages)
+    while is_taken:
+        await pass_time(0.2)
+        is_taken = await send_quietly(stream, encode_client_frame(b"", opcode=10))

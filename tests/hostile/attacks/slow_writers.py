@@ -7,12 +7,19 @@ from collections import Counter
 import trio
 
 from tests.hostile.force import Force
-from tests.hostile.target import Target, close_code, http_status, read_all, send_quietly
+from tests.hostile.target import (
+    Target,
+    close_code,
+    http_status,
+    last_close_code,
+    read_all,
+    send_quietly,
+)
 from tests.support.lean_client import encode_client_frame
 from tests.support.waiting import pass_time
 
 _HEAD = b"GET /v1/connect HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nX-More: "
-_PATIENCE = 30.0
+_PATIENCE = 40.0
 
 
 async def half_heads(target: Target, force: Force) -> Counter[str]:
@@ -95,19 +102,20 @@ async def huge_length(target: Target, force: Force) -> Counter[str]:
 
 
 async def half_frames(target: Target, force: Force) -> Counter[str]:
-    """Nearly a whole frame of the largest size, and then a byte now and then."""
+    """Nearly a whole frame of the largest size, a byte now and then, and in the end none."""
 
     async def attack() -> str:
-        async with target.websocket() as client:
+        async with target.deaf() as stream:
             frame = encode_client_frame(b"x" * 65_000)
-            await client.send_bytes(frame[:-200])
+            await send_quietly(stream, frame[:-200])
             with force.while_it_lasts():
                 for byte in frame[-200:-1]:
-                    await client.send_bytes(bytes([byte]))
+                    if not await send_quietly(stream, bytes([byte])):
+                        return "closed while it wrote"
                     await pass_time(0.2)
-                    if client.is_ended:
-                        return str(client.close_code)
-        return "open"
+            with trio.move_on_after(_PATIENCE):
+                return last_close_code(await read_all(stream))
+        return "not closed"
 
     return await force.each(attack)
 
