@@ -52,7 +52,7 @@ KINDS = {
 }  # fmt: skip
 
 
-@pytest.mark.timeout(200)
+@pytest.mark.timeout(280)
 @pytest.mark.parametrize("kind", KINDS)
 async def test_attacks_meet_their_bound_and_harm_nobody(
     kind: str, target: Target, calm_room: str
@@ -70,7 +70,7 @@ async def test_attacks_meet_their_bound_and_harm_nobody(
             met[name] = await ATTACKS[name].run(target, force)
 
     async with honest_pair(target.broker_url, calm_room, pause=PAUSE):
-        with trio.fail_after(150):
+        with trio.fail_after(240):
             async with trio.open_nursery() as nursery:
                 for name in KINDS[kind]:
                     nursery.start_soon(attack, name)

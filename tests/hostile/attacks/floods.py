@@ -17,7 +17,7 @@ from tests.support.lean_client import encode_client_frame
 from tests.support.wire_client import WireClient
 
 _FRAMES_PER_SEND = 50
-_PATIENCE = 40.0
+_PATIENCE = 90.0
 Make = Callable[[int], bytes]
 
 
