@@ -88,7 +88,7 @@ async def test_what_hangs_holds_nobody_up(
 @asynccontextmanager
 async def deaf_reader(broker: ServerProcess) -> AsyncIterator[None]:
     """Somebody who has asked for more than the kernel keeps, and reads nothing of it."""
-    target = Target(broker.url, broker.pid, "", broker.pid, "room", user="bob")
+    target = Target(broker.url, broker.pid, "", broker.pid, "room", 0, user="bob")
     async with target.deaf() as stream:
         await stream.send_all(text_frame(type="history", room="room", limit=100) * 20)
         yield
