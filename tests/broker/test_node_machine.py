@@ -11,6 +11,7 @@ everything or was told, and nothing is left of what nobody needs.
 import random
 from typing import Any, cast
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
@@ -417,4 +418,7 @@ def check_room(room: HubRoom) -> None:
 
 
 NodeMachine.TestCase.settings = settings(max_examples=40, stateful_step_count=40, deadline=None)
-TestNodeMachine = NodeMachine.TestCase
+# What never comes to rest fails by its number of turns (`stepped.py`), with stacks. Hypothesis may
+# shorten what it has found for five minutes; a test that is ended meanwhile says "inconsistent data
+# generation" (a sequence that was cut off is played once more) instead of what was found.
+TestNodeMachine = pytest.mark.timeout(400)(NodeMachine.TestCase)

@@ -24,15 +24,15 @@ class OverTime(AssertionError):
 
 async def within(seconds: float, work: Callable[[], Awaitable[T]]) -> T:
     """What `work()` returns; after so many seconds it is cancelled, and OverTime raised."""
-    stacks = ""
+    told = ""
     working, watching = trio.CancelScope(), trio.CancelScope()
 
     async def watch() -> None:
-        nonlocal stacks
+        nonlocal told
         with watching:
             await pass_time(seconds)
-            stacks = "\n".join([f"not over after {seconds:g} s", *_tasks(), *_threads()])
-            print(stacks, file=sys.stderr, flush=True)
+            told = f"not over after {seconds:g} s\n{stacks()}"
+            print(told, file=sys.stderr, flush=True)
             working.cancel()
 
     # A task of the system: in a nursery, what `work` raises would come in a group.
@@ -42,7 +42,12 @@ async def within(seconds: float, work: Callable[[], Awaitable[T]]) -> T:
             return await work()
     finally:
         watching.cancel()
-    raise OverTime(stacks)
+    raise OverTime(told)
+
+
+def stacks() -> str:
+    """What each task and each other thread is at."""
+    return "\n".join([*_tasks(), *_threads()])
 
 
 def _tasks() -> Iterator[str]:

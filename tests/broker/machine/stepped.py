@@ -1,8 +1,7 @@
 """One node whose loop runs only while a step is made, and whose time only jumps.
 
-The loop is trio's own, in a thread; `Loop.step` runs a function in it and comes back when every
-task waits for something. So nothing ever happens between two steps, and a sequence of steps always
-ends the same.
+The loop is trio's own; `Loop.step` runs a function in it and comes back when every task waits for
+something. So nothing ever happens between two steps, and a sequence of steps always ends the same.
 """
 
 from __future__ import annotations
@@ -13,10 +12,12 @@ import json
 import socket
 import struct
 import termios
-import threading
+from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar, cast
 
+import outcome
+import pytest_trio.plugin  # type: ignore[import-untyped] # noqa: F401
 import trio
 import trio.testing
 
@@ -47,12 +48,17 @@ from tests.broker.machine.stores import (
     standing_among_of,
 )
 from tests.support.local_broker import replaced
+from tests.support.time_limit import OverTime, stacks
 from tests.support.tokens import JWT_SECRET
 
 T = TypeVar("T")
 
+# Once pytest-trio's plugin is imported Hypothesis seeds the order of trio's tasks, in commands too.
+
 SEND_QUEUE_BYTES = 6000
 SOCKET_BYTES = 4096
+TURNS_MAX = 2000
+"""Of the loop, in one step; 23 are the most that a hundred sequences needed."""
 METRICS = Metrics()
 SETTINGS = load_settings(
     None, redis_url="redis://127.0.0.1:1", database_url="postgresql://127.0.0.1:1/none",
@@ -62,57 +68,74 @@ SETTINGS = load_settings(
 
 
 class Loop:
-    """A trio loop in a thread of its own."""
+    """A trio loop that is turned by hand, in the thread of whoever makes the steps.
+
+    It is trio's guest mode with a host that does nothing but turn. The driver is always ready to go
+    on, so that trio never waits for anything in a thread: a step costs no change of threads (of
+    which a busy machine makes milliseconds), and what does not come to rest is seen by counting.
+    """
 
     def __init__(self, run: Callable[[trio.Nursery], Awaitable[None]]) -> None:
         self.clock = trio.testing.MockClock()
         self._run = run
+        self._turns: deque[Callable[[], object]] = deque()
+        self._next: Callable[[], Awaitable[None]] | None = None
+        self._has_ended = False
         self._failure: BaseException | None = None
-        self._token: trio.lowlevel.TrioToken | None = None
         self._nursery: trio.Nursery | None = None
-        self._is_open = threading.Event()
-        self._thread = threading.Thread(target=self._serve, name="stepped-loop", daemon=True)
-        self._thread.start()
-        self._is_open.wait()
+        trio.lowlevel.start_guest_run(
+            self._main, clock=self.clock, run_sync_soon_threadsafe=self._turns.append,
+            done_callback=self._note_end,
+        )  # fmt: skip
         self.step(lambda: None)
 
     def step(self, work: Callable[[], T]) -> T:
         """Run `work` in the loop, and then everything that can go on because of it."""
+        answers: list[outcome.Outcome[T]] = []
 
-        async def run() -> T:
-            result = work()
+        async def take_step() -> None:
+            answer = outcome.capture(work)
             await trio.testing.wait_all_tasks_blocked()
-            return result
+            answers.append(answer)
 
-        try:
-            return trio.from_thread.run(run, trio_token=self._token)
-        except (trio.RunFinishedError, trio.Cancelled):
-            self._thread.join()
-            raise self._failure or AssertionError("the loop has ended") from None
+        self._next = take_step
+        self._turn_until(lambda: bool(answers))
+        if not answers:
+            raise self._failure or AssertionError("the loop has ended")
+        return answers[0].unwrap()
 
     def close(self) -> None:
         """End the loop; raises what ended it before."""
-        if self._thread.is_alive():
+        if not self._has_ended:
             assert self._nursery is not None
-            assert self._token is not None
-            self._token.run_sync_soon(self._nursery.cancel_scope.cancel)
-        self._thread.join()
+            self._nursery.cancel_scope.cancel()
+            self._turn_until(lambda: False)
         if self._failure is not None:
             raise self._failure
 
-    def _serve(self) -> None:
-        try:
-            trio.run(self._main, clock=self.clock)
-        except BaseException as failure:  # handed to whoever makes the next step
-            self._failure = failure
-        finally:
-            self._is_open.set()
+    def _turn_until(self, is_over: Callable[[], bool]) -> None:
+        """Turn until it is over or the loop has ended."""
+        for _ in range(TURNS_MAX):
+            if self._has_ended or is_over():
+                return
+            self._turns.popleft()()
+        raise OverTime(f"not at rest after {TURNS_MAX} turns of the loop\n{stacks()}")
+
+    def _note_end(self, end: outcome.Outcome[None]) -> None:
+        self._has_ended = True
+        self._failure = end.error if isinstance(end, outcome.Error) else None
 
     async def _main(self) -> None:
-        self._token = trio.lowlevel.current_trio_token()
+        trio.lowlevel.spawn_system_task(self._drive)
         async with trio.open_nursery() as self._nursery:
-            self._is_open.set()
             await self._run(self._nursery)
+
+    async def _drive(self) -> None:
+        while True:
+            if self._next is not None:
+                take_step, self._next = self._next, None
+                await take_step()
+            await trio.lowlevel.checkpoint()
 
 
 class SteppedNode(Node):
