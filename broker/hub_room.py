@@ -105,8 +105,7 @@ class HubRoom:
     def spoil_holds(self) -> None:
         """Events may have been lost on the way: subscriptions that are held will resync."""
         for hold in self.held.values():
-            hold.has_overflowed = True
-            hold.events.clear()
+            hold.spoil()
 
     # --- subscriptions ------------------------------------------------------------------------
 
@@ -123,7 +122,7 @@ class HubRoom:
             hold.was_live = previous.was_live
             hold.reached = previous.reached
             hold.events = previous.events
-            hold.last = previous.last
+            hold.last, hold.epoch = previous.last, previous.epoch
             hold.size_bytes = previous.size_bytes
             hold.has_overflowed = previous.has_overflowed
         self._remove_from_groups(subscriber)
@@ -138,7 +137,8 @@ class HubRoom:
         if self.held.get(subscriber) is not hold:
             return True
         del self.held[subscriber]
-        if hold.has_overflowed or epoch != (self.epoch or epoch):
+        # A life may end between a snapshot and its reply: what came may be of the next one.
+        if hold.has_overflowed or not {self.epoch, hold.epoch} <= {None, epoch}:
             return False
         kept = [(at, frame) for at, frame in hold.events if at == 0 or at > offset]
         offsets = [at for at, _frame in kept if at]
@@ -221,7 +221,7 @@ class HubRoom:
             if self.held:
                 frame = self._frame(entry)
                 for hold in self.held.values():
-                    hold.keep(entry.offset, frame)
+                    hold.keep(entry.offset, frame, entry.epoch)
             return True
         if entry.offset != self.offset + 1:
             self.pending.append(entry)
@@ -239,7 +239,7 @@ class HubRoom:
         frame = self._frame(entry)
         for subscriber in self.needs_member:
             if subscriber.id != origin and subscriber in self.held:
-                self.held[subscriber].keep(0, frame)
+                self.held[subscriber].keep(0, frame, origin)
             elif subscriber.id != origin:
                 subscriber.post(frame)
                 self.delivered += 1
@@ -249,7 +249,7 @@ class HubRoom:
         self._outgoing.append(frame)
         self._outgoing_bytes += len(frame)
         for hold in self.held.values():
-            hold.keep(offset, frame)
+            hold.keep(offset, frame, entry.epoch)
         if self._late:
             self._post_late(offset, frame)
         if offset:

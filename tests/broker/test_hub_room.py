@@ -106,6 +106,31 @@ def test_a_snapshot_of_another_epoch_ends_in_a_resync() -> None:
     assert not room.go_live(subscriber, hold, epoch="e2", offset=9, seq=9)
 
 
+def test_what_came_of_another_life_before_the_reply_ends_in_a_resync() -> None:
+    """A life may end between a snapshot and its reply; the next goes on with the next number."""
+    for coming in (["e2"], [EPOCH, "e2"], ["e2", EPOCH]):
+        room = room_of()
+        subscriber = FakeSubscriber()
+        hold = room.hold(subscriber, needs_member=True)
+        for offset, epoch in enumerate(coming, start=7):
+            assert room.take(entry(offset, epoch=epoch))
+        assert not room.go_live(subscriber, hold, epoch=EPOCH, offset=6, seq=6)
+        assert subscriber.frames == []
+
+
+def test_what_came_of_the_life_before_is_below_the_snapshot_of_the_new_one() -> None:
+    room = room_of()
+    first, second = FakeSubscriber(), FakeSubscriber("second")
+    hold = room.hold(first, needs_member=True)
+    room.take(entry(7))
+    room.take(entry(8, epoch="e2"))
+    assert not room.go_live(first, hold, epoch="e2", offset=7, seq=7)
+    again = room.hold(second, needs_member=True)
+    room.take(entry(9, epoch="e2"))
+    assert room.go_live(second, again, epoch="e2", offset=8, seq=8)
+    assert second.offsets == [9]
+
+
 def test_a_failed_second_subscribe_leaves_the_first_one_whole() -> None:
     room = room_of()
     subscriber = live(room, 0)

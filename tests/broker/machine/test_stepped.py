@@ -5,6 +5,7 @@ import trio
 
 from tests.broker.machine.stepped import Loop
 from tests.support.time_limit import OverTime
+from tests.support.waiting import pass_time
 
 
 async def stay(_nursery: trio.Nursery) -> None:
@@ -16,7 +17,7 @@ def test_a_step_ends_when_everything_waits_and_time_passes_only_by_jumps():
 
     async def note_each_second(_nursery: trio.Nursery) -> None:
         while True:
-            await trio.sleep(1)
+            await pass_time(1)
             seen.append(trio.current_time())
 
     loop = Loop(note_each_second)
@@ -57,7 +58,7 @@ def test_what_a_step_raises_is_raised_and_the_loop_goes_on():
 
 def test_what_ended_the_loop_is_raised_by_steps_and_by_closing():
     async def fail_in_a_second(_nursery: trio.Nursery) -> None:
-        await trio.sleep(1)
+        await pass_time(1)
         raise ValueError("mine")
 
     loop = Loop(fail_in_a_second)

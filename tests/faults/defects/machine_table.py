@@ -92,8 +92,18 @@ ONLY_HERE: Final = (
         "a hold that was spoiled goes live as if nothing had been lost",
         Patch(
             _HUB_ROOM,
+            "        if hold.has_overflowed or not {self.epoch, hold.epoch} <= {None, epoch}:\n",
+            "        if not {self.epoch, hold.epoch} <= {None, epoch}:\n",
+        ),
+        (NODE,),
+    ),
+    Defect(
+        "epoch-of-what-was-held-ignored",
+        "what came of the next life before the reply of a first subscribe follows its snapshot",
+        Patch(
+            _HUB_ROOM,
+            "        if hold.has_overflowed or not {self.epoch, hold.epoch} <= {None, epoch}:\n",
             "        if hold.has_overflowed or epoch != (self.epoch or epoch):\n",
-            "        if epoch != (self.epoch or epoch):\n",
         ),
         (NODE,),
     ),
