@@ -15,9 +15,9 @@ import trio
 
 from broker.connection import Connection
 from broker.listener import Listener
+from broker.peer import Peer, Receiver
 from broker.protocol import errors
 from broker.services import Services
-from broker.wire import Peer, Receiver
 from config import limits
 from config.readiness import Readiness
 

@@ -18,6 +18,7 @@ import trio
 from broker import admission, handlers
 from broker.domain.identity import Identity
 from broker.fast_publish import begin_publish
+from broker.peer import Peer
 from broker.protocol import errors, frames
 from broker.protocol.commands import (
     Auth,
@@ -35,7 +36,6 @@ from broker.protocol.states import State, answer_to_fault, refusal_of
 from broker.rates import Allowance
 from broker.room_queue import RoomQueue
 from broker.services import Services
-from broker.wire import Peer
 from broker.workload import Workload
 from config import limits
 from storage.redis.keys import room_key, split_room_key
@@ -92,7 +92,7 @@ class Connection:
         self.rechecks = 0
         self.subscriptions: dict[str, str] = {}
         """R of every subscription, begun or live, and the room's kind."""
-        self.typing: set[str] = set()
+        self.typing: frozenset[str] = frozenset()
         """R of the rooms that it types in."""
         self.post = peer.post
         self.charge_answer = self.allowance.charge_answer

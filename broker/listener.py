@@ -24,7 +24,8 @@ import trio
 
 from broker.keepalive import Closing, Keepalive
 from broker.listening import close_all, open_listening_sockets
-from broker.wire import Application, Wire
+from broker.peer import Application
+from broker.wire import Wire
 from broker.wire_life import WireLife
 from config import limits, wire_limits
 from config.metrics import Metrics

@@ -71,7 +71,7 @@ class Typists:
         typist = self._typists.setdefault((key, connection.user), _Typist(actor, key))
         typist.origin = connection.id
         typist.until[connection] = now + limits.TYPING_EXPIRES
-        connection.typing.add(key)
+        connection.typing |= {key}
         try:
             if now < typist.next_at:
                 typist.is_due = True
@@ -105,7 +105,7 @@ class Typists:
         """The connection types in the room R no longer; costs nothing if it did not."""
         if key not in connection.typing:
             return
-        connection.typing.discard(key)
+        connection.typing -= {key}
         mark = (key, connection.user)
         typist = self._typists.get(mark)
         if typist is None or typist.until.pop(connection, None) is None or typist.until:
@@ -117,7 +117,7 @@ class Typists:
 
     def end_all(self, connection: Connection) -> None:
         """The connection has ended."""
-        for key in list(connection.typing):
+        for key in connection.typing:
             self.end(connection, key)
 
     async def run(self) -> None:

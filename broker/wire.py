@@ -24,13 +24,11 @@ import trio
 from broker.frame_walker import FrameWalker, Step
 from broker.handshake import Handshake
 from broker.outbox import Outbox
-from broker.peer import Application, Peer, Receiver
+from broker.peer import Receiver
 from broker.protocol import errors
 from broker.protocol.frames import encode_ping_frame
 from broker.wire_context import WireContext
 from config import wire_limits
-
-__all__ = ["Application", "Peer", "Receiver", "Wire"]
 
 _PING: Final = encode_ping_frame()
 
@@ -161,10 +159,11 @@ class Wire(Outbox, trio.abc.Stream):
 
         May return more than `max_bytes`. Cancel-safe: nothing that was read is lost.
         """
-        if self._head:
-            head, self._head = self._head, b""
+        if head := self._head:
+            # The reader task keeps what it read last: let that be one byte.
+            self._head = head[-1:] if len(head) > 1 else b""
             await trio.lowlevel.checkpoint()
-            return head
+            return head[:-1] or head
         while True:
             await self._wait_turn()
             if self.is_ended:

@@ -20,8 +20,9 @@ import trio_websocket
 
 from broker.handshake import BadRequest, Welcome, judge, read_request
 from broker.health import HttpAnswer, text_answer
+from broker.peer import Application
 from broker.protocol import errors
-from broker.wire import Application, Wire
+from broker.wire import Wire
 from config import wire_limits
 
 _END_OF_HEAD: Final = b"\r\n\r\n"
@@ -51,7 +52,9 @@ class WireLife:
         try:
             welcome = await self._greet(wire, remote_address)
             if welcome is not None:
-                peer_code = await self._serve_websocket(wire, welcome)
+                wire.handshake, subprotocol = welcome.handshake, welcome.handshake.subprotocol
+                del welcome  # the whole head, which would stay for the connection's life
+                peer_code = await self._serve_websocket(wire, subprotocol)
         except* (trio.BrokenResourceError, trio.ClosedResourceError):
             pass  # lost
         except* Exception:
@@ -104,7 +107,7 @@ class WireLife:
         wire.give_head(verdict.canonical, rest)
         return verdict
 
-    async def _serve_websocket(self, wire: Wire, welcome: Welcome) -> int | None:
+    async def _serve_websocket(self, wire: Wire, subprotocol: str | None) -> int | None:
         """Returns the close code that trio-websocket knows; None if it never opened."""
         async with trio.open_nursery() as nursery:
             with trio.move_on_after(self.head_timeout) as handshaking:
@@ -115,12 +118,11 @@ class WireLife:
                     max_message_size=self.max_frame_bytes,
                     receive_buffer_size=None,
                 )
-                websocket = await request.accept(subprotocol=welcome.handshake.subprotocol)
+                websocket = await request.accept(subprotocol=subprotocol)
             if handshaking.cancelled_caught:
                 nursery.cancel_scope.cancel()
                 return None
-            wire.handshake = welcome.handshake
-            _forget_handshake(websocket)
+            _forget_handshake(request, websocket)
             wire.begin(self.application.open_connection(wire), lambda: _fault_of(websocket))
             self.count_opened()
             await _pass_messages(websocket, wire)
@@ -157,8 +159,12 @@ class _NoHandshake:
 _NO_HANDSHAKE: Final = _NoHandshake()
 
 
-def _forget_handshake(websocket: trio_websocket.WebSocketConnection) -> None:
+def _forget_handshake(
+    request: trio_websocket.WebSocketRequest, websocket: trio_websocket.WebSocketConnection
+) -> None:
     # What was needed to speak HTTP would stay for the connection's life: a fifth of its memory.
+    # The headers hang on the reader task's last event, which is seldom followed by another.
+    request.headers.clear()
     websocket._wsproto.handshake = _NO_HANDSHAKE  # type: ignore[assignment]
 
 

@@ -13,8 +13,9 @@ from typing import Any
 import trio
 
 from broker.listener import Listener, ListenerOptions
+from broker.peer import Peer
 from broker.protocol.frames import encode_text_frame
-from broker.wire import Peer, Wire
+from broker.wire import Wire
 from config.metrics import Metrics
 from tests.support.waiting import wait_until
 
