@@ -9,15 +9,17 @@ nobody misses what happened before its close.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 
 import structlog
 import trio
 
 from broker.connection import Connection
 from broker.listener import Listener
-from broker.peer import Peer, Receiver
+from broker.peer import TOO_MANY_AT_ONCE, Peer, Receiver
 from broker.protocol import errors
 from broker.services import Services
+from broker.turnstile import Turnstile
 from config import limits
 from config.readiness import Readiness
 
@@ -31,11 +33,12 @@ class BrokerApplication:
     def __init__(self, services: Services) -> None:
         self._services = services
         self._connections: set[Connection] = set()
+        self._door = Turnstile(self._is_behind)
         self._readiness = Readiness()
         self._reconnect_within: float | None = None
 
     def open_connection(self, peer: Peer) -> Receiver:
-        """See `broker.wire.Application`."""
+        """See `broker.peer.Application`."""
         connection = Connection(peer, self._services)
         self._connections.add(connection)
         connection.open()
@@ -45,13 +48,22 @@ class BrokerApplication:
         return connection
 
     def refusal(self) -> str | None:
-        """See `broker.wire.Application`."""
-        if self._services.turnstile.is_full():
-            return "Too many connect at once; connect again."
-        return None
+        """See `broker.peer.Application`."""
+        is_full = self._door.is_full() or self._services.turnstile.is_full()
+        return TOO_MANY_AT_ONCE if is_full else None
+
+    def turn(self) -> AbstractAsyncContextManager[None]:
+        """See `broker.peer.Application`."""
+        return self._door.turn()
+
+    def _is_behind(self) -> bool:
+        """Whether more of those who are in wait than are let in at once."""
+        services = self._services
+        waiting = services.turnstile.waiting + services.fairness.users_waiting
+        return waiting > limits.ADMISSIONS_AT_ONCE
 
     def readiness(self) -> dict[str, object]:
-        """See `broker.wire.Application`; not ready while draining or without Redis."""
+        """See `broker.peer.Application`; not ready while draining or without Redis."""
         self._readiness.note_asked()
         redis = self._services.store.client.is_connected
         is_stopping = self._readiness.is_stopping
@@ -86,6 +98,7 @@ class BrokerApplication:
         metrics.users.set(len(node.hub.channels))
         metrics.quiet_rooms.set(len(node.hub.quiet))
         metrics.typists.set(len(node.live.typists))
+        metrics.handshakes_waiting.set(self._door.waiting)
         metrics.last_seen_waiting.set(node.live.last_seen.waiting)
 
     async def drain(self, listener: Listener, drain_seconds: float) -> None:

@@ -40,6 +40,11 @@ class Fairness:
         self._ready: dict[str, None] = {}
         """Of those who wait: who has not begun as many as a user may. The first is the next."""
 
+    @property
+    def users_waiting(self) -> int:
+        """Users who have not begun as many commands as a user may, and wait all the same."""
+        return len(self._ready)
+
     def add(self, asking: Asking, work: Work) -> None:
         """Run a command of the connection's in a task, now or when it is its user's turn."""
         user = asking.channel

@@ -73,7 +73,7 @@ class ListenerOptions:
 
 @dataclass(frozen=True, slots=True)
 class ListenerStatistics:
-    """A snapshot: `open` WebSockets, all `sockets`, `refused` for want of room, `lost` peers."""
+    """A snapshot: `open` WebSockets, all `sockets`, `refused` handshakes, `lost` peers."""
 
     open: int
     sockets: int
@@ -108,6 +108,7 @@ class Listener:
             allowed_origins=options.allowed_origins,
             refusal=self._refusal,
             count_opened=self._count_opened,
+            count_refused=self._count_refused,
         )
         self._connections: trio.Nursery | None = None
         self._accepting: trio.CancelScope | None = None
@@ -225,7 +226,7 @@ class Listener:
 
     def _admit(self, accepted: socket.socket, address: tuple[str, int]) -> None:
         if len(self._wires) >= self._options.connections_max + wire_limits.CONNECTIONS_ABOVE_MAX:
-            self._refused += 1
+            self._count_refused("full")
             accepted.close()
             return
         accepted.setblocking(False)
@@ -253,16 +254,21 @@ class Listener:
             self._metrics.outbox_bytes.set(sum(wire.kept_bytes for wire in self._wires))
             await trio.sleep(limits.TICK_INTERVAL)
 
-    def _refusal(self) -> str | None:
+    def _refusal(self, has_waited: bool) -> str | None:
         if not self._is_accepting:
+            self._count_refused("stopping")
             return "This server is stopping; connect again."
         if self._open >= self._options.connections_max:
-            self._refused += 1
+            self._count_refused("full")
             return "This server has no room for more connections."
-        refusal = self._life.application.refusal()
+        refusal = None if has_waited else self._life.application.refusal()
         if refusal is not None:
-            self._refused += 1
+            self._count_refused("busy")
         return refusal
+
+    def _count_refused(self, reason: str) -> None:
+        self._refused += 1
+        self._metrics.handshakes_refused.labels(reason).inc()
 
     def _count_opened(self) -> None:
         self._open += 1

@@ -102,6 +102,15 @@ class Outbox(trio.abc.SendStream):
         self._send_last(encode_close_frame(code, self.close_reason))
         self._context.watch_closing(self, is_slow=code == errors.TOO_SLOW)
 
+    def is_abandoned(self) -> bool:
+        """Whether the peer has gone, and nothing that it sent before waits in the kernel."""
+        try:
+            return not self._socket.recv(1, socket.MSG_PEEK)
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
+
     def end(self, code: int | None = None, reason: str = "") -> None:
         """Close the socket now, whatever is kept; a `code` is remembered if there was none."""
         if self.is_ended:

@@ -6,9 +6,13 @@ synchronous in both directions; neither side ever waits for the other.
 
 from __future__ import annotations
 
-from typing import Protocol
+from contextlib import AbstractAsyncContextManager
+from typing import Final, Protocol
 
 from broker.handshake import Handshake
+
+TOO_MANY_AT_ONCE: Final = "Too many connect at once; connect again."
+"""What a handshake is answered that would have to wait for too long, or has."""
 
 
 class Peer(Protocol):
@@ -55,6 +59,13 @@ class Application(Protocol):
 
     def refusal(self) -> str | None:
         """Why no further WebSocket is welcome now, as a sentence; None if it is."""
+        ...
+
+    def turn(self) -> AbstractAsyncContextManager[None]:
+        """Wait for the turn to do a handshake, and have it for the block.
+
+        Raises TooSlowError after a long wait.
+        """
         ...
 
     def readiness(self) -> dict[str, object]:

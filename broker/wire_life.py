@@ -20,7 +20,7 @@ import trio_websocket
 
 from broker.handshake import BadRequest, Welcome, judge, read_request
 from broker.health import HttpAnswer, text_answer
-from broker.peer import Application
+from broker.peer import TOO_MANY_AT_ONCE, Application
 from broker.protocol import errors
 from broker.wire import Wire
 from config import wire_limits
@@ -36,15 +36,17 @@ _logger: Final = structlog.get_logger(__name__)
 class WireLife:
     """How connections of one listener live. `head_timeout` in seconds.
 
-    `refusal` says why no WebSocket is welcome now (None: they are); health is told regardless.
+    `refusal` says why no WebSocket is welcome now (None: they are), to those who are new or, by
+    `has_waited`, who had their turn; health is told regardless.
     """
 
     application: Application
     head_timeout: float
     max_frame_bytes: int
     allowed_origins: tuple[str, ...]
-    refusal: Callable[[], str | None]
+    refusal: Callable[[bool], str | None]
     count_opened: Callable[[], None]
+    count_refused: Callable[[str], None]
 
     async def run(self, wire: Wire, remote_address: str) -> int:
         """Serve one connection to its end. Returns the close code; raises only Cancelled."""
@@ -101,7 +103,7 @@ class WireLife:
         )
         if isinstance(verdict, HttpAnswer):
             return verdict
-        refusal = self.refusal()
+        refusal = self.refusal(False)
         if refusal is not None:
             return text_answer(503, refusal, _RETRY_AFTER)
         wire.give_head(verdict.canonical, rest)
@@ -110,27 +112,54 @@ class WireLife:
     async def _serve_websocket(self, wire: Wire, subprotocol: str | None) -> int | None:
         """Returns the close code that trio-websocket knows; None if it never opened."""
         async with trio.open_nursery() as nursery:
-            with trio.move_on_after(self.head_timeout) as handshaking:
-                request = await trio_websocket.wrap_server_stream(
-                    nursery,
-                    wire,
-                    message_queue_size=1,
-                    max_message_size=self.max_frame_bytes,
-                    receive_buffer_size=None,
-                )
-                websocket = await request.accept(subprotocol=subprotocol)
-            if handshaking.cancelled_caught:
+            websocket = await self._open(nursery, wire, subprotocol)
+            if websocket is None:
                 nursery.cancel_scope.cancel()
                 return None
-            _forget_handshake(request, websocket)
-            wire.begin(self.application.open_connection(wire), lambda: _fault_of(websocket))
-            self.count_opened()
             await _pass_messages(websocket, wire)
             if wire.is_ended:
                 # The reader may wait for somebody to take a message: nobody will.
                 nursery.cancel_scope.cancel()
         closed = websocket.closed
         return None if closed is None else int(closed.code)
+
+    async def _open(
+        self, nursery: trio.Nursery, wire: Wire, subprotocol: str | None
+    ) -> trio_websocket.WebSocketConnection | None:
+        """The handshake when its turn has come; None if there was none."""
+        try:
+            async with self.application.turn():
+                if wire.is_abandoned():
+                    self.count_refused("gone")
+                    return None
+                refusal = self.refusal(True)
+                if refusal is None:
+                    return await self._shake_hands(nursery, wire, subprotocol)
+        except trio.TooSlowError:
+            refusal = TOO_MANY_AT_ONCE
+            self.count_refused("busy")
+        wire.post(text_answer(503, refusal, _RETRY_AFTER).data)
+        await wire.aclose()
+        return None
+
+    async def _shake_hands(
+        self, nursery: trio.Nursery, wire: Wire, subprotocol: str | None
+    ) -> trio_websocket.WebSocketConnection | None:
+        with trio.move_on_after(self.head_timeout) as handshaking:
+            request = await trio_websocket.wrap_server_stream(
+                nursery,
+                wire,
+                message_queue_size=1,
+                max_message_size=self.max_frame_bytes,
+                receive_buffer_size=None,
+            )
+            websocket = await request.accept(subprotocol=subprotocol)
+        if handshaking.cancelled_caught:
+            return None
+        _forget_handshake(request, websocket)
+        wire.begin(self.application.open_connection(wire), lambda: _fault_of(websocket))
+        self.count_opened()
+        return websocket
 
 
 def _too_long() -> HttpAnswer:

@@ -284,14 +284,13 @@ REPAIR_RETRY_AFTER: Final = 0.25
 # WebSockets of one process. Beyond it memory and the time to drain grow, not the work done.
 CONNECTIONS_MAX: Final = 50_000
 
-# Connections that are authenticated at the same time: enough to keep PostgreSQL's ten connections
-# and Redis busy, few enough that each has its answer within some milliseconds and that everybody
-# else's frames are not behind thousands of them.
+# Handshakes, and authentications, at the same time: enough to keep PostgreSQL's ten connections and
+# Redis busy, few enough that each has its answer within some milliseconds and nobody's frames are
+# behind thousands of them. While more of those who are in wait, the door lets one in at a time.
 ADMISSIONS_AT_ONCE: Final = 16
-# When the first of those who wait has waited for this long, or so many wait, further handshakes
-# are answered 503 before they cost more: a balancer tries another node, a client comes back with
-# jitter.
-ADMISSION_WAIT: Final = 2.0
+# When the first before the door has waited for this long, or so many wait, further handshakes are
+# answered 503 before they cost more: a balancer tries another node, a client comes back later.
+ADMISSION_WAIT: Final = 4.0
 ADMISSIONS_WAITING_MAX: Final = 500
 # Who still has no turn after this is closed with 4503: its client has given up, or soon will.
 ADMISSION_WAIT_MAX: Final = 10.0

@@ -76,6 +76,10 @@ class Metrics:
         self.connections_closed = counter(
             "connections_closed", "Connections ended, by close code.", "code"
         )
+        self.handshakes_waiting = gauge("handshakes_waiting", "Connections that wait to be let in.")
+        self.handshakes_refused = counter(
+            "handshakes_refused", "Handshakes that were not done, by why.", "reason"
+        )
         self.subscriptions = gauge("subscriptions", "Live subscriptions of this node.")
         self.rooms = gauge("rooms", "Rooms with a subscription on this node.")
         self.users = gauge("users", "Users with a connection to this node.")

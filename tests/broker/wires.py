@@ -7,7 +7,7 @@ the point of most tests here.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from typing import Any
 
 import trio
@@ -65,6 +65,9 @@ class RecordingApplication:
 
     def refusal(self) -> str | None:
         return self.refuses
+
+    def turn(self) -> AbstractAsyncContextManager[None]:
+        return nullcontext()
 
     def readiness(self) -> dict[str, object]:
         return self.ready

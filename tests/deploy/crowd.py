@@ -7,12 +7,11 @@ id of the answer, and nobody may be announced as gone. Breaches are sentences in
 Frames are handled synchronously, in the order in which they came; nothing is kept of them.
 """
 
-import math
 import random
 import re
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -143,7 +142,11 @@ class Crowd:
         )
 
     def judge(self) -> list[str]:
-        """A sentence for every breach."""
+        """A sentence for every breach, somebody announced as gone included."""
+        return self.breaches() + [f"{user} was announced as gone" for user in self.gone]
+
+    def breaches(self) -> list[str]:
+        """A sentence for every breach where users may be announced as gone: their node died."""
         faults = list(self.faults)
         for room, ledger in self.rooms.items():
             faults += [
@@ -152,7 +155,7 @@ class Crowd:
                 for client_id, (message, offset) in ledger.answers.items()
                 if ledger.seen.get(offset) != message
             ]
-        return faults + [f"{user} was announced as gone" for user in self.gone]
+        return faults
 
     def answered(self) -> int:
         """How many publishes have an answer."""
@@ -247,21 +250,28 @@ class Member:
     async def _serve(self) -> None:
         url = self.url()
         target = urlsplit(url)
-        with trio.fail_after(OPEN_DEADLINE) as opening:
-            stream = await trio.open_tcp_stream(target.hostname or "", target.port or 80)
-            async with stream:
+        async with AsyncExitStack() as stack:
+            # Whoever is subscribed when the time is over has made it, and leaves this block first.
+            with trio.fail_after(OPEN_DEADLINE):
+                stream = await stack.enter_async_context(_new_stream())
+                # By address: looking up a name and trying its addresses costs as much as all else.
+                await stream.socket.connect((target.hostname, target.port))
                 buffer = bytearray(await shake_hands(stream, url, self._token))
                 self._stream = stream
-                while True:
-                    self._take_all(buffer)
-                    if self.is_online:
-                        opening.deadline = math.inf
-                    while self._outgoing:
-                        await self._send(self._outgoing.pop(0))
-                    data = await stream.receive_some(_RECEIVE_BYTES)
-                    if not data:
-                        raise ConnectionOver("ended")
-                    buffer += data
+                self._take_all(buffer)
+                while not self.is_online:
+                    await self._read_more(stream, buffer)
+            while True:
+                await self._read_more(stream, buffer)
+
+    async def _read_more(self, stream: trio.SocketStream, buffer: bytearray) -> None:
+        while self._outgoing:
+            await self._send(self._outgoing.pop(0))
+        data = await stream.receive_some(_RECEIVE_BYTES)
+        if not data:
+            raise ConnectionOver("ended")
+        buffer += data
+        self._take_all(buffer)
 
     def leave(self) -> None:
         """Close the connection without a word, as a phone in a tunnel does, and come back."""
@@ -415,6 +425,10 @@ class Member:
         if sent_at is not None and not client_id.startswith(f"{self.user}-"):
             now = trio.current_time()
             self.crowd.latencies.append((now, now - sent_at))
+
+
+def _new_stream() -> trio.SocketStream:
+    return trio.SocketStream(trio.socket.socket())
 
 
 def _reason(error: BaseException) -> str:
