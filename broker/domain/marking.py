@@ -100,6 +100,8 @@ class Marker:
                 mark = mark._replace(read_floor=read, delivered_floor=delivered)
                 continue
             access = await self._mender.mend(outcome, actor, room, permit)
+            # A life that began meanwhile must be told what PostgreSQL has now.
+            mark = mark._replace(read_floor=-1, delivered_floor=-1)
             if access is not None:
                 mark = mark._replace(version=access.version)
         raise ProtocolError("unavailable", retry_after=limits.UNAVAILABLE_RETRY_AFTER)

@@ -3,7 +3,8 @@
 `reads:R` maps a user to `<seq> <ms>` of the read mark and `/<user>` to the same of the delivered
 mark, where that is the higher one. A read mark is also what publishing moves. PostgreSQL gets each
 move by way of the archive stream; until then the room does not expire, afterwards the marks live
-as long as the room does.
+as long as the room does. A new life may find marks older than PostgreSQL's: `//<user>` is the life
+in which `mark` was last told what PostgreSQL has (scripts/mark.lua).
 """
 
 from __future__ import annotations
@@ -20,7 +21,6 @@ from storage.redis.script_loader import pack_evalsha, run_script
 from storage.redis.seeding import SeedStore
 
 ANY_VERSION = 2**53 - 1
-_TELL_ONLY = {"version": ANY_VERSION, "read_floor": 0, "delivered_floor": 0}
 
 
 class UserMarks(NamedTuple):
@@ -71,8 +71,11 @@ class MarkStore(SeedStore):
         return Marked(read, delivered, seq, bool(moved), bool(told), wait_ms)
 
     async def tell(self, key: str, user: str) -> Marked | Refusal:
-        """Tell the room of marks that were held back, if the time has come; marks nothing."""
-        return await self.mark(key, Mark(user, **_TELL_ONLY))
+        """Tell the room of marks that were held back, if the time has come; marks nothing.
+
+        Where the user's marks are not known (any more), nothing is told: refused as `unknown`.
+        """
+        return await self.mark(key, Mark(user, ANY_VERSION))
 
     async def unread_inputs(self, asked: Sequence[tuple[str, Sequence[str]]]) -> list[UnreadInputs]:
         """For each (R, users) what counting their unread messages needs; one round trip.

@@ -160,6 +160,50 @@ async def test_a_promoted_replica_that_lost_writes(
             await third.check_rooms()
 
 
+async def test_marks_that_a_promoted_replica_lost_do_not_go_back(
+    private_redis: RedisServer, replica: RedisServer, database_url
+):
+    """What was answered and is in PostgreSQL holds, for marks in every way that says them; a mark
+    that still waited in the replica's archive is kept, too."""
+    async with (
+        open_proxy(private_redis.port) as link,
+        open_proxy(private_redis.port) as way,
+        open_broker(way.replace_port(private_redis.url), database_url) as broker,
+        broker.connect("alice", check=False) as alice,
+        broker.connect("bob", check=False) as bob,
+        broker.connect("carol", check=False) as carol,
+    ):
+        replicate(replica, link.port)
+        await wait_linked(replica)
+        storage = broker.storage
+        await storage.create_room(ROOM, "alice", "bob", "carol")
+        for number in range(1, 9):
+            await say(alice, f"message {number}")
+        await storage.flush()
+        # Carol's mark waits in the archive of both servers when Bob's next one is lost.
+        assert await bob.call("read", room=ROOM, seq=2) == {"seq": 2, "unread": 6}
+        assert await carol.call("read", room=ROOM, seq=3) == {"seq": 3, "unread": 5}
+        reads = storage.store.keys.room(key_of(ROOM)).reads
+        await wait_until(lambda: (replica.command("HGET", reads, "carol") or b"").startswith(b"3 "))
+        link.pause()
+        assert await bob.call("read", room=ROOM, seq=5) == {"seq": 5, "unread": 3}
+        assert await bob.call("delivered", room=ROOM, seq=7) == {"seq": 7, "unread": 3}
+        await storage.flush()
+
+        assert replica.command("HGET", reads, "bob").startswith(b"2 "), "it is behind"
+        replica.command("REPLICAOF", "NO", "ONE")
+        number = storage.store.client.connection_number
+        await repoint(way, replica)
+        await wait_until(lambda: storage.store.client.connection_number > number)
+        assert await bob.call("read", room=ROOM, seq=3) == {"seq": 5, "unread": 3}
+        assert await bob.call("delivered", room=ROOM, seq=4) == {"seq": 7, "unread": 3}
+        assert (await carol.call("read", room=ROOM, seq=1))["seq"] == 3
+        joined = await bob.subscribe(ROOM)
+        assert (joined["read_seq"], joined["unread"]) == (5, 3)
+        assert await bob.call("read", room=ROOM, seq=6) == {"seq": 6, "unread": 2}
+        await storage.flush()
+
+
 def raise_cursor(server: RedisServer, inbox: str) -> None:
     """The reader of this inbox gets an entry whose id no later server will reach."""
     entry = Entry(

@@ -2,7 +2,10 @@
 -- hand the move to the archive. The room hears of it at most once a user and `told_ms`: what is
 -- held back is told by a later call that marks nothing (read and delivered 0), for which the caller
 -- is given the time to wait.
--- Where Redis has no mark of the user, the caller must bring what PostgreSQL knows (the floors).
+-- Where Redis has no mark of the user, the caller must bring what PostgreSQL knows (the floors). So it
+-- must once for each user where marks are from before this life (`old_reads` of the room): Redis may have
+-- lost newer ones that PostgreSQL has. `//user` of `reads` is the life for which this was done; what was
+-- held back and may be older than what the room has heard is then told no more.
 -- While a move waits in the archive, `marks` of the room names its entry and nothing expires.
 -- KEYS: life, room, log, archive, nodes, presence, reads, told
 -- ARGV: life_id, R, user, version, read, delivered, read_floor, delivered_floor, told_ms, told_ttl_ms, quiet_users, inbox_prefix, inbox_max, backlog_events, backlog_bytes
@@ -12,23 +15,40 @@
 -- include: quiet
 local life = redis.call('HMGET', KEYS[1], 'id', 'bytes')
 if life[1] ~= ARGV[1] then return {'FENCED'} end
-local room = redis.call('HMGET', KEYS[2], 'epoch', 'offset', 'seq', 'archived', 'ver', 'deleted')
+local room = redis.call('HMGET', KEYS[2], 'epoch', 'offset', 'seq', 'archived', 'ver', 'deleted', 'old_reads')
 if room[1] ~= ARGV[1] then return {'COLD'} end
 if room[6] then return {'GONE'} end
 if tonumber(ARGV[4]) < tonumber(room[5]) then return {'STALE', room[5]} end
 
 local R, user, seq = ARGV[2], ARGV[3], tonumber(room[3])
-local known = redis.call('HMGET', KEYS[7], user, '/' .. user)
-if not known[1] and tonumber(ARGV[7]) < 0 then return {'UNKNOWN'} end
+local floor_read, floor_delivered = tonumber(ARGV[7]), tonumber(ARGV[8])
+local known = redis.call('HMGET', KEYS[7], user, '/' .. user, '//' .. user)
+local is_sure = known[1] and (not room[7] or known[3] == ARGV[1])
+if not is_sure and floor_read < 0 then return {'UNKNOWN'} end
 local function seq_of(mark) return mark and tonumber(string.match(mark, '^%d+')) or 0 end
-local read = math.max(seq_of(known[1]), known[1] and 0 or tonumber(ARGV[7]))
-local delivered = math.max(read, seq_of(known[2]), known[1] and 0 or tonumber(ARGV[8]))
+local read, delivered = seq_of(known[1]), seq_of(known[2])
+if not is_sure then
+  read, delivered = math.max(read, floor_read), math.max(delivered, floor_delivered)
+end
+delivered = math.max(read, delivered)
 local new_read, new_delivered = math.min(tonumber(ARGV[5]), seq), math.min(tonumber(ARGV[6]), seq)
 local reads = new_read > read
 local moved = reads or new_delivered > delivered
 if moved and (redis.call('XLEN', KEYS[4]) >= tonumber(ARGV[14])
     or tonumber(life[2] or '0') >= tonumber(ARGV[15])) then
   return {'FULL'}
+end
+
+if known[1] and not is_sure then
+  redis.call('HSET', KEYS[7], '//' .. user, ARGV[1])
+  if floor_read > seq_of(known[1]) then
+    redis.call('HSET', KEYS[7], user, string.format('%d 0', read))
+    redis.call('HDEL', KEYS[8], user)
+  end
+  if delivered > seq_of(known[2]) then
+    redis.call('HSET', KEYS[7], '/' .. user, string.format('%d 0', delivered))
+    redis.call('HDEL', KEYS[8], '/' .. user)
+  end
 end
 
 local ms_text = now_text()

@@ -3,6 +3,7 @@
 -- message yet, a seed that knows of higher ones lets it skip them. If Redis knows higher numbers than the
 -- seed was given, nothing is written and the caller asks PostgreSQL again. Marks that wait for the
 -- archive (`marks`) still keep the room from expiring. `base` is the seq above which this life numbers.
+-- Marks that are there already (`old_reads`) may be older than PostgreSQL's: `mark` asks for those once.
 -- KEYS: life, room, log, reads, floors
 -- ARGV: R, life_id, offset, seq, archived, version, deleted, ttl_ms, sent_prefix, then for each idempotency key: digest, packed, sent_ms...
 -- RETURNS: 'OK' | 'FENCED' | 'AHEAD'
@@ -36,6 +37,7 @@ redis.call('HSET', KEYS[2], 'epoch', ARGV[2], 'offset', offset, 'seq', seq, 'arc
 if floor then redis.call('HDEL', KEYS[5], ARGV[1]) end
 if ARGV[7] == '1' then redis.call('HSET', KEYS[2], 'deleted', 1) end
 if room[4] then redis.call('HSET', KEYS[2], 'marks', room[4]) end
+if redis.call('EXISTS', KEYS[4]) == 1 then redis.call('HSET', KEYS[2], 'old_reads', 1) end
 if archived == offset and not room[4] then
   redis.call('PEXPIRE', KEYS[2], ARGV[8])
   redis.call('PEXPIRE', KEYS[3], ARGV[8])

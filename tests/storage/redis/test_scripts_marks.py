@@ -188,6 +188,55 @@ async def test_marks_survive_a_new_life_that_lost_nothing(rooms):
     assert await expiries(rooms) == {True}
 
 
+async def begin_life(rooms: ScriptRooms) -> None:
+    await rooms.begin_other_life()
+    await rooms.rooms.refence(rooms.keys().partition)
+    assert await rooms.warm(offset=5, seq=5, archived=5) == "ok"
+
+
+async def test_a_new_life_believes_an_old_mark_once_postgres_was_asked(rooms):
+    """Redis may have lost marks that PostgreSQL has: a receipt does not go back to before them."""
+    await mark(rooms, read=2)
+    await mark(rooms, "carol", read=3)
+    for life in range(2):
+        await begin_life(rooms)
+        for user in ("bob", "carol"):
+            assert await rooms.rooms.mark(R, Mark(user, ANY_VERSION, read=1)) == Refusal("unknown")
+        outcome = await mark(rooms, read=1, read_floor=3 + life, delivered_floor=4)
+        assert (outcome.read, outcome.delivered, outcome.is_moved) == (3 + life, 4, False)
+        # What waits for the archive PostgreSQL does not know.
+        outcome = await mark(rooms, "carol", read=1, read_floor=1)
+        assert (outcome.read, outcome.is_moved) == (3, False)
+        # Neither is asked for again in this life.
+        outcome = await mark(rooms, read=1, read_floor=-1, delivered_floor=-1)
+        assert (outcome.read, outcome.delivered) == (3 + life, 4)
+        outcome = await mark(rooms, "carol", read=1, read_floor=-1, delivered_floor=-1)
+        assert outcome.read == 3
+    assert (await rooms.rooms.user_marks(R, ["bob"]))[0].read == 4
+
+
+async def test_a_new_life_without_old_marks_asks_nobody_twice(rooms):
+    """Who published has a mark of this life."""
+    await rooms.ask("DEL", rooms.keys().reads)
+    await begin_life(rooms)
+    await rooms.publish_some(1)
+    outcome = await mark(rooms, "alice", read=1, read_floor=-1, delivered_floor=-1)
+    assert outcome.read == 6
+
+
+async def test_what_was_held_back_before_a_loss_is_told_no_more(rooms):
+    """The room may have heard of a later mark from the server that is gone; PostgreSQL has it."""
+    await mark(rooms, read=1)
+    await mark(rooms, read=2)
+    await can_tell_again(rooms)
+    await begin_life(rooms)
+    assert await rooms.rooms.tell(R, "bob") == Refusal("unknown")
+    outcome = await mark(rooms, read=1, read_floor=4, delivered_floor=4)
+    assert (outcome.read, outcome.is_told) == (4, False)
+    assert isinstance(await rooms.rooms.tell(R, "bob"), Marked)
+    assert [seq for _event, _user, seq in await receipts(rooms)] == [1]
+
+
 # --- what the room hears --------------------------------------------------------------------------
 
 
@@ -245,7 +294,8 @@ async def test_a_quiet_room_hears_nothing(rooms):
 
 async def test_telling_about_nobody_writes_nothing(rooms):
     before = await rooms.state()
-    outcome = await rooms.rooms.tell(R, "bob")
+    assert await rooms.rooms.tell(R, "bob") == Refusal("unknown")
+    outcome = await rooms.rooms.tell(R, "alice")
     assert isinstance(outcome, Marked)
     assert (outcome.is_told, outcome.wait_ms) == (False, 0)
     assert await rooms.state() == before

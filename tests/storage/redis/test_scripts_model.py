@@ -295,6 +295,7 @@ class Run:
         model = self.model
         stored = await self.rooms.numbers()
         assert (stored.pop("marks", None) is not None) == model.has_marks
+        stored.pop("old_reads", None)
         users = sorted(model.reads)
         marks = await self.rooms.rooms.user_marks(R, users)
         reads = [max(m.read, model.pg.reads.get(u, 0)) for u, m in zip(users, marks, strict=True)]
