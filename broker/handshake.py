@@ -22,6 +22,7 @@ from config.origins import is_listed
 
 CONNECT_PATH: Final = "/v1/connect"
 SUBPROTOCOL: Final = "parley.v1"
+_CONNECT_STARTS: Final = (b"GET /v1/connect ", b"GET /v1/connect?")
 _KEY_BYTES: Final = 16
 _VERSION: Final = "13"
 _HINT: Final = (
@@ -102,6 +103,11 @@ def read_request(head: bytes) -> Request:
             raise BadRequest("A header line is malformed.")
         headers.append((header[1].lower(), header[2]))
     return Request(first[1], first[2], int(first[3]), tuple(headers))
+
+
+def asks_to_connect(data: bytes) -> bool:
+    """Whether these bytes look like one whole head of a request for the WebSocket."""
+    return data.startswith(_CONNECT_STARTS) and data.endswith(b"\r\n\r\n")
 
 
 def judge(

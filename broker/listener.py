@@ -25,8 +25,9 @@ import trio
 from broker.keepalive import Closing, Keepalive
 from broker.listening import close_all, open_listening_sockets
 from broker.peer import Application
+from broker.refusing import refuse_at_once
 from broker.wire import Wire
-from broker.wire_life import WireLife
+from broker.wire_life import WireLife, refusal_answer
 from config import limits, wire_limits
 from config.metrics import Metrics
 from config.settings import Settings
@@ -230,6 +231,10 @@ class Listener:
             accepted.close()
             return
         accepted.setblocking(False)
+        sentence = self._life.application.refusal()
+        if sentence is not None and refuse_at_once(accepted, refusal_answer(sentence).data):
+            self._count_refused("busy")
+            return
         wire = Wire(accepted, self)
         self._wires.add(wire)
         assert self._connections is not None

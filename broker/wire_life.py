@@ -105,7 +105,7 @@ class WireLife:
             return verdict
         refusal = self.refusal(False)
         if refusal is not None:
-            return text_answer(503, refusal, _RETRY_AFTER)
+            return refusal_answer(refusal)
         wire.give_head(verdict.canonical, rest)
         return verdict
 
@@ -138,7 +138,7 @@ class WireLife:
         except trio.TooSlowError:
             refusal = TOO_MANY_AT_ONCE
             self.count_refused("busy")
-        wire.post(text_answer(503, refusal, _RETRY_AFTER).data)
+        wire.post(refusal_answer(refusal).data)
         await wire.aclose()
         return None
 
@@ -160,6 +160,11 @@ class WireLife:
         wire.begin(self.application.open_connection(wire), lambda: _fault_of(websocket))
         self.count_opened()
         return websocket
+
+
+def refusal_answer(sentence: str) -> HttpAnswer:
+    """What a handshake is answered for which there is no room now."""
+    return text_answer(503, sentence, _RETRY_AFTER)
 
 
 def _too_long() -> HttpAnswer:

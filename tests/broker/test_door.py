@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 
@@ -10,6 +11,7 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from broker.listener import Listener
+from broker.refusing import refuse_at_once
 from broker.turnstile import Turnstile
 from config import limits
 from tests.broker.wires import RawClient, RecordingApplication, connect_raw, head, serve
@@ -87,6 +89,45 @@ async def test_who_waits_for_too_long_is_answered_503(monkeypatch: pytest.Monkey
             assert (await client.read_http())[0] == 503
         assert doorway.recorders == []
         assert refused(listener, "busy") == 1
+
+
+async def test_when_too_many_come_they_are_refused_where_they_are_accepted():
+    """No task and no connection of its own for each: a storm of refusals stays cheap."""
+    application = RecordingApplication()
+    application.refuses = "Later."
+    async with serve(application) as listener:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            theirs.sendall(head("/v1/connect?token=abc"))
+            listener._admit(ours, ("127.0.0.1", 1))
+            answer = theirs.recv(4096)
+            assert answer.startswith(b"HTTP/1.1 503 ")
+            assert b"\r\nRetry-After: 5\r\n" in answer
+            assert answer.endswith(b"Later.\n")
+            assert theirs.recv(1) == b""
+        assert listener.statistics().sockets == 0
+        assert refused(listener, "busy") == 1
+
+
+@pytest.mark.parametrize(
+    "sent", [b"", head()[:-1], b"GET /healthz HTTP/1.1\r\n\r\n", head() + b"\x81"]
+)
+def test_only_a_whole_request_to_connect_is_refused_at_once(sent: bytes):
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        ours.setblocking(False)
+        theirs.sendall(sent)
+        assert not refuse_at_once(ours, b"no")
+        theirs.sendall(b"more")
+        assert ours.recv(4096) == sent + b"more"
+
+
+def test_nobody_is_answered_who_has_gone():
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    theirs.close()
+    assert refuse_at_once(ours, b"no")
+    assert ours.fileno() == -1
 
 
 async def test_it_lets_one_through_at_a_time_while_others_are_behind(
