@@ -50,7 +50,6 @@ def begin_publish(connection: Connection, services: Services, key: str, command:
     life = services.store.lives.ids[keys.partition]
     services.store.rooms.submit_publish(
         keys,
-        key,
         event,
         partial(
             _finish_publish,

@@ -34,6 +34,7 @@ from storage.postgres.pool import Database
 from storage.redis.address import RedisAddress
 from storage.redis.blocking import open_blocking
 from storage.redis.inbox import InboxReader
+from storage.redis.keys import joining_node
 from storage.redis.store import RedisStore
 
 
@@ -147,7 +148,7 @@ class Node:
 
     async def _open_inbox(self) -> None:
         self._incarnation += 1
-        name = f"{self.id}.{self._incarnation}"
+        name = joining_node(f"{self.id}.{self._incarnation}")
         lease_ms = int(self._lease * 1000)
         asked_at = trio.current_time()
         if not await self.store.nodes.open_node(name, lease_ms):

@@ -189,7 +189,9 @@ class Settings(BaseSettings):
         500, description="Events in one transaction."
     )
     archive_interval: Annotated[float, Duration(0.001, _MINUTE)] = Field(
-        0.1, description="How long the archiver collects a batch that is not full."
+        0.1,
+        description="How long the archiver collects a batch that is not full; three times as long "
+        "while a partition is busy.",
     )
     archive_backlog_limit: Annotated[int, Whole(1, 1_000_000_000, "events")] = Field(
         1_000_000, description="Unarchived events before publishing answers overloaded: about "

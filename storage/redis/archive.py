@@ -1,7 +1,8 @@
 """The archive stream of each partition: every durable event until PostgreSQL has it.
 
-Read in stream order from the start by whoever holds the partition's lock; entries go away only by
-exact id, only after their commit (`mark_archived`). Nothing is ever trimmed by length or time.
+Read in stream order from the start by whoever holds the partition's lock; entries go away only
+after their commit (`mark_archived`), by exact id or, in the life in which they were read, up to the
+last that was. Nothing is ever trimmed by length or time.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import Any, NamedTuple, cast
 from storage.errors import StorageUnavailable
 from storage.redis.blocking import BlockingConnection
 from storage.redis.client import RedisClient
-from storage.redis.entries import Entry, parse_entry
+from storage.redis.entries import Entry, behind, parse_entry
 from storage.redis.keys import Keys
 from storage.redis.limits import StoreLimits
 from storage.redis.lives import Lives
@@ -68,6 +69,10 @@ class ArchiveStore:
             ArchiveEntry(entry_id, fields[1], parse_entry(fields[1]))
             for entry_id, fields in cast("list[Any]", reply)
         ]
+
+    def life_of(self, partition: int) -> str:
+        """The life in which the partition is read and acknowledged now."""
+        return self._lives.ids[partition]
 
     async def append_again(self, partition: int, raws: Sequence[bytes]) -> None:
         """Put events that were archived, or should have been, behind all that wait.
@@ -140,24 +145,30 @@ class ArchiveStore:
         ids: Sequence[bytes],
         total_bytes: int,
         rooms: Sequence[tuple[str, int]],
+        life: str | None = None,
     ) -> bool:
         """After the commit: delete exactly these entries, raise each (R, offset)'s mark.
 
-        Idempotent. False if the partition has another life: verify it and call again.
+        `life` is what `life_of` said before the entries were read from the beginning: as long as
+        that holds they are deleted as a whole, which is cheaper than by their ids.
+        Idempotent. False if the partition has another life: verify it and call again without.
         """
         flat: list[str | int] = [value for pair in rooms for value in pair]
+        entries: list[bytes | str | int] = ["", len(ids), *ids]
+        if life is not None and ids:
+            entries = [behind(ids[-1]), 0]
         reply = await run_script(
             self._client,
             self._scripts["archived"],
             (self._keys.life(partition), self._keys.archive(partition)),
             (
-                self._lives.ids[partition],
+                self._lives.ids[partition] if life is None else life,
                 self._keys.prefixes[partition],
                 self._limits.log_length,
                 self._limits.log_ttl_ms,
                 total_bytes,
                 len(ids),
-                *ids,
+                *entries,
                 *flat,
             ),
         )

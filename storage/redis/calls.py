@@ -11,7 +11,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from functools import cached_property, partial
-from typing import Final
+from typing import Final, Protocol
 
 import trio
 
@@ -19,6 +19,14 @@ from storage.redis.commands import RedisCommands
 from storage.redis.replies import OnReply, Reply, pack
 
 _PENDING: Final = object()
+
+
+class OpenCall(Protocol):
+    """A command that may still grow while it is the last in the queue."""
+
+    def pack(self) -> bytes:
+        """The command as it is sent; from now on it must not grow."""
+        ...
 
 
 class _Waiter:
@@ -69,9 +77,12 @@ class Caller(ABC):
     """Whatever has `submit` can also be awaited."""
 
     @abstractmethod
-    def submit(self, packed: bytes, on_reply: OnReply, timeout: float | None = None) -> None:
+    def submit(
+        self, packed: bytes | OpenCall, on_reply: OnReply, timeout: float | None = None
+    ) -> None:
         """Queue one packed command; never blocks, never raises.
 
+        One that is open is packed when it is sent, or when another is queued behind it.
         `on_reply` is called exactly once, synchronously: with the raw reply, a redis-py
         ResponseError, or StorageUnavailable. `timeout` is in seconds (None: the client's own).
         """

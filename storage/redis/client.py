@@ -36,7 +36,7 @@ from config.limits import (
 )
 from storage.errors import StorageRefused, StorageUnavailable
 from storage.redis.address import Address, RedisAddress, parse_address
-from storage.redis.calls import Caller
+from storage.redis.calls import Caller, OpenCall
 from storage.redis.connection import RedisConnection, Traffic
 from storage.redis.handshake import check_handshake, explain_failure, handshake_commands
 from storage.redis.replies import OnReply, Reply, pack
@@ -129,7 +129,9 @@ class RedisClient(Caller):
             raise self._unavailable()
         return self._server
 
-    def submit(self, packed: bytes, on_reply: OnReply, timeout: float | None = None) -> None:
+    def submit(
+        self, packed: bytes | OpenCall, on_reply: OnReply, timeout: float | None = None
+    ) -> None:
         connection = self._connection
         if connection is not None:
             connection.submit(packed, on_reply, timeout)

@@ -36,7 +36,7 @@ from config.limits import (
     REDIS_WATCHDOG_INTERVAL,
 )
 from storage.errors import Outcome, StorageUnavailable
-from storage.redis.calls import Caller
+from storage.redis.calls import Caller, OpenCall
 from storage.redis.replies import (
     INCOMPLETE,
     PROTOCOL_ERRORS,
@@ -96,6 +96,8 @@ class RedisConnection(Caller):
         self._sending: list[bytes] = []
         self._sending_done = 0
         self._unsent_bytes = 0
+        # The command that comes behind the queue and is packed when it is sent or followed.
+        self._open: OpenCall | None = None
         self._parked_writer: trio.lowlevel.Task | None = None
         # Every command without a reply, sent or not: callback and deadline.
         self._waiting: deque[tuple[OnReply, float]] = deque()
@@ -122,19 +124,31 @@ class RedisConnection(Caller):
         copy.commands += len(self._waiting)
         return copy
 
-    def submit(self, packed: bytes, on_reply: OnReply, timeout: float | None = None) -> None:
+    def submit(
+        self, packed: bytes | OpenCall, on_reply: OnReply, timeout: float | None = None
+    ) -> None:
+        self._pack_open()
         waiting = self._waiting
         if len(waiting) >= self._waiting_max or self._unsent_bytes >= REDIS_UNSENT_BYTES_MAX:
             self._answer(on_reply, self._refusal())
             return
         deadline = self._now() + (self._command_timeout if timeout is None else timeout)
         waiting.append((on_reply, deadline))
-        self._queue.append(packed)
-        self._unsent_bytes += len(packed)
+        if isinstance(packed, bytes):
+            self._queue.append(packed)
+            self._unsent_bytes += len(packed)
+        else:
+            self._open = packed
         writer = self._parked_writer
         if writer is not None:
             self._parked_writer = None
             trio.lowlevel.reschedule(writer)
+
+    def _pack_open(self) -> None:
+        if self._open is not None:
+            call, self._open = self._open, None
+            self._queue.append(call.pack())
+            self._unsent_bytes += len(self._queue[-1])
 
     def lose(self, reason: str) -> None:
         """Give the connection up; `run` then answers what is unanswered. May be called again."""
@@ -167,9 +181,10 @@ class RedisConnection(Caller):
     async def _run_writer(self) -> None:
         socket = self._socket
         while True:
-            if not self._queue:
+            if not self._queue and self._open is None:
                 self._parked_writer = trio.lowlevel.current_task()
                 await trio.lowlevel.wait_task_rescheduled(self._unpark_writer)
+            self._pack_open()
             self._sending, self._queue = self._queue, []
             data = b"".join(self._sending)
             size = len(data)
@@ -248,6 +263,7 @@ class RedisConnection(Caller):
 
     def _answer_waiting(self) -> None:
         """Answer what the connection has left unanswered, oldest first."""
+        self._pack_open()
         not_done = len(self._queue) + self._count_unsent()
         while self._waiting:
             outcome: Outcome = "not_done" if len(self._waiting) <= not_done else "unknown"

@@ -53,6 +53,13 @@ def parse_entry(raw: bytes) -> Entry:
     )
 
 
+def behind(entry_id: str | bytes) -> str:
+    """The stream id right behind an entry's."""
+    text = entry_id.decode() if isinstance(entry_id, bytes) else entry_id
+    ms, _, number = text.partition("-")
+    return f"{ms}-{int(number) + 1}"
+
+
 def pack_entry(entry: Entry) -> bytes:
     """The inverse of `parse_entry`; the scripts do the same in Lua."""
     head = (

@@ -12,6 +12,7 @@ from typing import Any, cast
 
 from config import limits
 from storage.redis.blocking import BlockingConnection
+from storage.redis.entries import behind
 from storage.redis.keys import inbox_key
 
 
@@ -40,7 +41,7 @@ class InboxReader:
         if self._untrimmed_bytes >= limits.INBOX_TRIM_BYTES:
             commands.insert(0, ("XTRIM", self._key, "MINID", "~", self._cursor))
         elif self._is_idle and not self._is_empty:
-            commands.insert(0, ("XTRIM", self._key, "MINID", "=", _behind(self._cursor)))
+            commands.insert(0, ("XTRIM", self._key, "MINID", "=", behind(self._cursor)))
         timeout = block_ms / 1000 + limits.COMMAND_TIMEOUT
         replies = await connection.pipeline(commands, timeout)
         if len(commands) > 1:
@@ -54,16 +55,10 @@ class InboxReader:
             return []
         found = cast("list[Any]", reply)[0][1]
         self._cursor = found[-1][0].decode()
-        entries: list[bytes] = [fields[1] for _id, fields in found]
+        entries: list[bytes] = [event for _id, fields in found for event in fields[1::2]]
         size_bytes = sum(map(len, entries))
         self._untrimmed_bytes += size_bytes
         self._is_empty = False
-        fitting = limits.INBOX_READ_BYTES * len(entries) // max(1, size_bytes)
+        fitting = limits.INBOX_READ_BYTES * len(found) // max(1, size_bytes)
         self._count = max(1, min(limits.INBOX_READ_COUNT, fitting))
         return entries
-
-
-def _behind(entry_id: str) -> str:
-    """The id right behind an entry's."""
-    ms, _, number = entry_id.partition("-")
-    return f"{ms}-{int(number) + 1}"

@@ -47,6 +47,14 @@ def inbox_key(node: str) -> str:
     return INBOX_PREFIX + node
 
 
+def joining_node(name: str) -> str:
+    """The name of a node that takes several events in one entry of its inbox.
+
+    The scripts go by the name, so that they find nodes of releases that do not beside it.
+    """
+    return name + "+"
+
+
 def rooms_of_key(node: str) -> str:
     """The set of ``<tag> <R>`` that a reaper of the node has to clean."""
     return f"{NODE_PREFIX}rooms-of:{node}"
@@ -91,7 +99,6 @@ class RoomKeys:
     reads: str
     told: str
     floors: str
-    sent_prefix: str
     prefix: str
     key: str
     """R."""
@@ -149,7 +156,6 @@ class Keys:
             reads=f"{prefix}reads:{key}",
             told=f"{prefix}told:{key}",
             floors=prefix + "floors",
-            sent_prefix=prefix + "sent:",
             prefix=prefix,
             key=key,
         )

@@ -11,8 +11,11 @@ from typing import Any, cast
 
 from config.limits import LAG_EVENTS_MAX
 from storage.redis.channels import ChannelStore
+from storage.redis.client import RedisClient
 from storage.redis.entries import NOBODY, Entry
-from storage.redis.keys import INBOX_PREFIX, RoomKeys, inbox_key, rooms_of_key
+from storage.redis.keys import INBOX_PREFIX, Keys, RoomKeys, inbox_key, rooms_of_key
+from storage.redis.limits import StoreLimits
+from storage.redis.lives import Lives
 from storage.redis.outcomes import (
     Appended,
     Draft,
@@ -23,7 +26,8 @@ from storage.redis.outcomes import (
     Snapshot,
     parse_append,
 )
-from storage.redis.script_loader import pack_evalsha, run_script
+from storage.redis.publish_call import PublishCall, SentExpiries, pack_limits
+from storage.redis.script_loader import ScriptSet, run_script
 
 CHANGE_LAG_MAX = 200
 """Events that may come between reading a message and changing it; after more it is read again."""
@@ -32,45 +36,49 @@ CHANGE_LAG_MAX = 200
 class RoomStore(ChannelStore):
     """The typed calls; one per process, over the process's command connection."""
 
-    def _publish_call(
-        self, keys: RoomKeys, key: str, draft: Draft
-    ) -> tuple[tuple[str, ...], tuple[str | bytes | int, ...]]:
-        limits = self.limits
-        return (keys.life, keys.room, keys.log, keys.archive, keys.nodes, keys.reads), (
-            self.lives.ids[keys.partition],
-            key,
-            draft.event,
-            draft.sender or NOBODY,
-            draft.version,
-            draft.step,
-            draft.data,
-            draft.digest,
-            draft.message_id,
-            draft.reply_to,
-            limits.log_length,
-            INBOX_PREFIX,
-            limits.inbox_max,
-            keys.sent_prefix,
-            limits.window_ms,
-            limits.backlog_events,
-            limits.backlog_bytes,
-        )
-
-    def submit_publish(
-        self, keys: RoomKeys, key: str, draft: Draft, on_reply: Callable[[Any], None]
+    def __init__(
+        self,
+        client: RedisClient,
+        *,
+        keys: Keys,
+        scripts: ScriptSet,
+        lives: Lives,
+        limits: StoreLimits,
     ) -> None:
-        """Publish without a task: `on_reply` gets the reply (see `parse_append`) or an error."""
-        packed = pack_evalsha(self._scripts["publish"], *self._publish_call(keys, key, draft))
-        self._client.submit(packed, on_reply)
+        super().__init__(client, keys=keys, scripts=scripts, lives=lives, limits=limits)
+        self._packed_limits = pack_limits(limits)
+        self._sent_expiries = SentExpiries()
+        self._publish_call: PublishCall | None = None
+
+    def submit_publish(self, keys: RoomKeys, draft: Draft, on_reply: Callable[[Any], None]) -> None:
+        """Publish without a task: `on_reply` gets the reply (see `parse_append`) or an error.
+
+        Shares a call with those that were submitted just before, if nothing else was.
+        """
+        call = self._publish_call
+        is_new = call is None or not call.is_open
+        if call is None or is_new:
+            call = self._publish_call = self._open_publish_call()
+        call.add(keys, self.lives.ids[keys.partition], draft, on_reply)
+        if is_new:
+            self._client.submit(call, call.handle_reply)
+
+    def _open_publish_call(self) -> PublishCall:
+        return PublishCall(
+            self._scripts["publish"], self.keys, self._packed_limits, self._sent_expiries
+        )
 
     async def publish(self, key: str, draft: Draft) -> Appended | Refusal:
         """Append one event. Not idempotent without a digest."""
         keys = self.keys.room(key)
         life = self.lives.ids[keys.partition]
-        call = self._publish_call(keys, key, draft)
-        return self._note(
-            key, life, await run_script(self._client, self._scripts["publish"], *call)
-        )
+        call = self._open_publish_call()
+        call.add(keys, life, draft, _tell_nobody)
+        reply = await run_script(self._client, self._scripts["publish"], *call.arguments())
+        (outcome,) = call.outcomes(reply)
+        if isinstance(outcome, Exception):
+            raise outcome
+        return self._note(key, life, outcome)
 
     def _note(self, key: str, life: str, reply: object) -> Appended | Refusal:
         """The reply's meaning; the numbers in it are about to be told."""
@@ -224,3 +232,7 @@ class RoomStore(ChannelStore):
     async def refence(self, partition: int) -> None:
         """Verify the partition's life on the present connection and learn it."""
         await self.lives.verify(self._client, [partition])
+
+
+def _tell_nobody(_outcome: object) -> None:
+    """Whoever asked reads the outcome itself."""

@@ -36,7 +36,7 @@ Argument: TypeAlias = bytes | str | int | float
 
 _FIELD: Final = re.compile(r"^-- (KEYS|ARGV|RETURNS): (.*)$")
 _INCLUDE: Final = re.compile(r"^-- include: ([a-z_]+)$")
-_COUNTS: Final = tuple(str(count).encode() for count in range(64))
+_COUNTS: Final = tuple(str(count).encode() for count in range(512))
 
 
 class ScriptCaller(Protocol):

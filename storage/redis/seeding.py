@@ -98,7 +98,7 @@ class SeedStore(RoomLog):
                 version,
                 int(deleted),
                 self.limits.log_ttl_ms,
-                keys.sent_prefix,
+                keys.prefix,
                 *flat,
             ),
         )

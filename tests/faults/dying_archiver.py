@@ -19,6 +19,7 @@ import asyncpg
 import hiredis
 
 from parley.cli import main
+from storage.redis.calls import OpenCall
 from storage.redis.client import RedisClient
 from storage.redis.script_loader import ScriptSet
 
@@ -83,7 +84,10 @@ def wrap_redis(steps: Steps) -> None:
     """Make every command of the command connection a step."""
     submit = RedisClient.submit
 
-    def step(self: RedisClient, packed: bytes, on_reply: Any, timeout: float | None = None) -> None:
+    def step(
+        self: RedisClient, packed: bytes | OpenCall, on_reply: Any, timeout: float | None = None
+    ) -> None:
+        assert isinstance(packed, bytes), "an archiver publishes nothing"
         label = steps.redis_name(packed)
         steps.before(label)
 

@@ -5,13 +5,14 @@
     python -m tests.scale.redis_cost --against ../before --instructions
     python -m tests.scale.redis_cost --together 1               # publishes that come alone
 
-Each run starts a private Redis and sends it the course of `redis_cost_run`: the real scripts, a node's
-reader and an archiver's reads and acknowledgements, without sockets of clients and without PostgreSQL.
-CPU is what Redis says of itself (`INFO cpu`, all its threads). Trees and pieces are measured by turns and
-medians printed, with (greatest - smallest) / median beside them: other work on the machine disturbs both
-alike. `--instructions` counts instead what Redis executes outside the kernel (it needs valgrind), by the
-difference of a long and a short run: slow, the same every time, and blind to system calls.
-`--against` names another checkout of this repository, which must have its packages installed here.
+Each run starts a private Redis and sends it the course of `redis_cost_run`: the real scripts, a
+node's reader and an archiver's reads and acknowledgements, without sockets of clients and without
+PostgreSQL. CPU is what Redis says of itself (`INFO cpu`, all its threads). Trees and pieces are
+measured by turns and medians printed, with (greatest - smallest) / median beside them: other work
+on the machine disturbs both alike. `--instructions` counts instead what Redis executes outside the
+kernel (it needs valgrind), by the difference of a long and a short run: slow, the same every time,
+and blind to system calls and to memory that is not in a cache. `--against` names another checkout
+of this repository.
 """
 
 from __future__ import annotations
@@ -72,7 +73,9 @@ def print_trees(trees: list[Path], options: dict[str, Any], pairs: int) -> None:
     for turn in range(pairs):
         for tree in trees if turn % 2 == 0 else reversed(trees):
             found[tree].append(run(tree, options))
-    print(f"{'':40}{'Redis':>9}{'spread':>8}{'AOF':>8}{'in':>7}{'out':>7}{'commands':>10}{'client':>9}")
+    print(
+        f"{'':40}{'Redis':>9}{'spread':>8}{'AOF':>8}{'in':>7}{'out':>7}{'commands':>10}{'client':>9}"
+    )
     for tree, results in found.items():
         cpu = [result["cpu"] * _US for result in results]
         client = statistics.median(result["client"] * _US for result in results)

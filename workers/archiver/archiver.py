@@ -1,8 +1,9 @@
 """Moves the archive stream of every partition into PostgreSQL (mechanism: archive in order).
 
-One task a partition: wait until it has entries, collect for ARCHIVE_INTERVAL, then flush batch by
-batch. A flush is: open a transaction, take the partition's lock, only then read the batch from
-Redis, write it, commit, and only then tell Redis to forget exactly these entries. Every point at
+One task a partition: wait until it has entries, collect for ARCHIVE_INTERVAL (longer while it is
+busy), then flush batch by batch. A flush is: open a transaction, take the partition's lock, only
+then read the batch from Redis, write it, commit, and only then tell Redis to forget exactly these
+entries. Every point at
 which it may be killed is a repeat that changes nothing. Any number of archivers may run: who finds
 a partition locked leaves it to the other and looks again a second later.
 
@@ -32,6 +33,10 @@ from storage.redis.entries import Entry
 # Flushes under way at once in one process: enough to hide the waiting for PostgreSQL, few enough
 # that a burst leaves it connections for others.
 FLUSHES_MAX: Final = 4
+# A partition whose last batch was that large is collected so many times longer: much of a batch's
+# work is done once a room, so a busy room costs less, and is archived a little later.
+BUSY_EVENTS: Final = 20
+BUSY_INTERVALS: Final = 3
 # Another archiver has the partition: look again after about this long. It is also how long a dead
 # archiver's partition waits.
 LOCKED_DELAY: Final = 1.0
@@ -106,6 +111,7 @@ class Archiver:
         Raises StorageUnavailable and StorageRefused: then nothing is lost, flush again.
         """
         began = time.monotonic()
+        life = self._store.life_of(partition)
         async with self._database.open_transaction() as transaction:
             if not await transaction.run(lambda c: lock_partition(c, partition)):
                 return None
@@ -121,6 +127,7 @@ class Archiver:
             self._note(item.entry for item in batch)
         await self._acknowledge(
             partition,
+            life,
             [item.id for item in batch],
             sum(len(item.raw) for item in batch),
             result.rooms,
@@ -129,9 +136,11 @@ class Archiver:
 
     async def _serve_partition(self, partition: int) -> None:
         pauses = _Pauses()
+        is_busy = False
         while not self._stopping.is_set():
             await self._due[partition].wait()
-            await self._pause(self._options.interval)
+            await self._pause(self._options.interval * (BUSY_INTERVALS if is_busy else 1))
+            is_busy = False
             while not self._stopping.is_set():
                 try:
                     count = await self._flush_in_turn(partition)
@@ -142,6 +151,7 @@ class Archiver:
                     await self._pause(pauses.next())
                     continue
                 pauses.reset()
+                is_busy = is_busy or (count or 0) >= BUSY_EVENTS
                 if count is None:
                     await self._pause(LOCKED_DELAY * (0.5 + random.random()))
                 elif count < self._options.batch:
@@ -156,15 +166,21 @@ class Archiver:
             return await self.flush(partition)
 
     async def _acknowledge(
-        self, partition: int, ids: list[bytes], total_bytes: int, rooms: list[tuple[str, int]]
+        self,
+        partition: int,
+        life: str | None,
+        ids: list[bytes],
+        total_bytes: int,
+        rooms: list[tuple[str, int]],
     ) -> None:
         for _attempt in range(ACKNOWLEDGE_ATTEMPTS):
             done = await self._store.mark_archived(
-                partition, ids=ids, total_bytes=total_bytes, rooms=rooms
+                partition, ids=ids, total_bytes=total_bytes, rooms=rooms, life=life
             )
             if done:
                 return
             await self._store.refence(partition)
+            life = None
 
     async def _pause(self, seconds: float) -> None:
         """Sleep, but not beyond `stop`."""

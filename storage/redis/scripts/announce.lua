@@ -20,8 +20,10 @@ end
 local ms_text = now_text()
 local ms = tonumber(ms_text)
 local keys = {life = KEYS[1], room = KEYS[2], log = KEYS[3], archive = KEYS[4], reads = KEYS[6]}
-local offset, seq, entry = append(keys, room, tonumber(ARGV[7]), ARGV[3], ARGV[2], ARGV[4], ARGV[5], 0, ARGV[6], ms_text)
+local tail = table.concat({ARGV[3], ARGV[2], ARGV[4], ARGV[5]}, ' ') .. '\n' .. ARGV[6]
+local offset, seq = next_place(room, 0)
+local entry = append(keys, room, tonumber(ARGV[7]), offset, string.format('%d', offset), seq, tail, ms_text)
 redis.call('HSET', KEYS[2], 'ver', ARGV[5])
 if ARGV[3] == 'room.deleted' then redis.call('HSET', KEYS[2], 'deleted', 1) end
 deliver(KEYS[5], ARGV[8], tonumber(ARGV[9]), entry, ms)
-return {offset, seq, ms}
+return {offset, tonumber(seq), ms}

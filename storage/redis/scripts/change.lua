@@ -44,7 +44,9 @@ if redis.call('XLEN', KEYS[4]) >= tonumber(ARGV[17])
 end
 local ms = now_text()
 local keys = {life = KEYS[1], room = KEYS[2], log = KEYS[3], archive = KEYS[4], reads = KEYS[6]}
-local offset, seq, entry = append(keys, room, tonumber(ARGV[14]), ARGV[3], ARGV[2], ARGV[4], '0', 0, ARGV[6], ms)
-local number = tonumber(ms)
-deliver(KEYS[5], ARGV[15], tonumber(ARGV[16]), entry, number)
-return {offset, seq, number}
+local tail = table.concat({ARGV[3], ARGV[2], ARGV[4], '0'}, ' ') .. '\n' .. ARGV[6]
+local offset, seq = next_place(room, 0)
+local entry = append(keys, room, tonumber(ARGV[14]), offset, string.format('%d', offset), seq, tail, ms)
+local at = tonumber(ms)
+deliver(KEYS[5], ARGV[15], tonumber(ARGV[16]), entry, at)
+return {offset, tonumber(seq), at}

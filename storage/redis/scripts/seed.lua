@@ -5,7 +5,7 @@
 -- archive (`marks`) still keep the room from expiring. `base` is the seq above which this life numbers.
 -- Marks that are there already (`old_reads`) may be older than PostgreSQL's: `mark` asks for those once.
 -- KEYS: life, room, log, reads, floors
--- ARGV: R, life_id, offset, seq, archived, version, deleted, ttl_ms, sent_prefix, then for each idempotency key: digest, packed, sent_ms...
+-- ARGV: R, life_id, offset, seq, archived, version, deleted, ttl_ms, prefix, then for each idempotency key: digest, packed, sent_ms...
 -- RETURNS: 'OK' | 'FENCED' | 'AHEAD'
 -- include: life
 -- include: sent
@@ -44,6 +44,9 @@ if archived == offset and not room[4] then
   redis.call('PEXPIRE', KEYS[4], ARGV[8])
 end
 for i = 10, #ARGV, 3 do
-  remember_sent(sent_keys(ARGV[9], ARGV[i], tonumber(ARGV[i + 2])), ARGV[i], ARGV[i + 1])
+  local _, bucket = sent_buckets(tonumber(ARGV[i + 2]))
+  local key = ARGV[9] .. bucket .. sent_slot(ARGV[i])
+  remember_sent(key, ARGV[i], ARGV[i + 1], math.huge)
+  if redis.call('HLEN', key) == 1 then expire_sent(key) end
 end
 return 'OK'

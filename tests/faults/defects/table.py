@@ -141,7 +141,7 @@ DEFECTS: Final = (
         "publish does not look at the life that its connection was verified for",
         Patch(
             f"{_SCRIPTS}/publish.lua",
-            "if life[1] ~= ARGV[1] then return {'FENCED'} end\n",
+            "  if not partition.holds then return 'FENCED' end\n",
             "",
         ),
         (f"{_REDIS}/test_scripts_publish.py::test_a_refused_publish_writes_nothing",),
@@ -151,7 +151,8 @@ DEFECTS: Final = (
         "a publish under way outlives the removal of its sender",
         Patch(
             f"{_SCRIPTS}/publish.lua",
-            "if tonumber(ARGV[5]) < tonumber(room[5]) then return {'STALE', room[5]} end\n",
+            "  if version ~= room[5] and tonumber(version) < tonumber(room[5]) then "
+            "return 'STALE ' .. room[5] end\n",
             "",
         ),
         (
@@ -164,9 +165,9 @@ DEFECTS: Final = (
         "publish moves a counter before it has checked everything",
         Patch(
             f"{_SCRIPTS}/publish.lua",
-            "if room[1] ~= ARGV[1] then return {'COLD'} end\n",
-            "if room[1] ~= ARGV[1] then return {'COLD'} end\n"
-            "redis.call('HINCRBY', KEYS[2], 'seq', ARGV[6])\n",
+            "  if room[1] ~= partition.id then return 'COLD' end\n",
+            "  if room[1] ~= partition.id then return 'COLD' end\n"
+            "  redis.call('HINCRBY', room_key, 'seq', step)\n",
         ),
         (f"{_REDIS}/test_scripts_publish.py::test_a_refused_publish_writes_nothing",),
     ),
@@ -174,8 +175,8 @@ DEFECTS: Final = (
         "idempotency-forgotten",
         "publish does not look for the client_id",
         Patch(
-            f"{_SCRIPTS}/publish.lua",
-            "  if packed then return {'SENT', packed} end\n",
+            f"{_SCRIPTS}/lib/sent.lua",
+            "    if before then return before end\n",
             "",
         ),
         (

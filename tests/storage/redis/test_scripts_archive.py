@@ -149,6 +149,36 @@ async def test_repeating_an_acknowledgement_changes_nothing(rooms: ScriptRooms):
     assert await rooms.expires() == [True, True, True]
 
 
+async def test_a_batch_is_deleted_as_a_whole_only_in_the_life_in_which_it_was_read(
+    rooms: ScriptRooms,
+):
+    """A3: a promoted server may have given lower ids to events that nobody has read yet."""
+    await rooms.warm()
+    await rooms.publish_some(5)
+    archive = rooms.store.archive
+    partition = rooms.keys().partition
+    life = archive.life_of(partition)
+    batch = await archive.read_batch(partition, 3)
+    call: dict[str, Any] = {
+        "ids": [item.id for item in batch],
+        "total_bytes": sum(len(item.raw) for item in batch),
+        "rooms": [(R, 3)],
+    }
+    assert await archive.mark_archived(partition, life="former", **call) is False
+    assert [entry.offset for entry in await rooms.archive_entries()] == [1, 2, 3, 4, 5]
+    assert await archive.mark_archived(partition, life=life, **call)
+    assert [entry.offset for entry in await rooms.archive_entries()] == [4, 5]
+    before = await rooms.state()
+    assert await archive.mark_archived(partition, life=life, **call), "a repeat"
+    assert await rooms.state() == before
+    rest = await archive.read_batch(partition, 5)
+    call = {"ids": [rest[1].id], "total_bytes": 1, "rooms": []}
+    assert await archive.mark_archived(partition, **call), "by its id alone"
+    assert [entry.offset for entry in await rooms.archive_entries()] == [4]
+    call = {"ids": [rest[0].id], "total_bytes": 1, "rooms": [(R, 5)]}
+    assert await archive.mark_archived(partition, **call)
+
+
 async def test_a_mark_never_passes_what_there_is(rooms: ScriptRooms):
     """C11: PostgreSQL may be ahead of a Redis that lost writes."""
     await rooms.warm()

@@ -94,7 +94,7 @@ async def stale(rooms: ScriptRooms) -> None:
 async def sent(rooms: ScriptRooms) -> None:
     seconds, micros = await rooms.ask("TIME")
     ms = int(seconds) * 1000 + int(micros) // 1000
-    key = f"{rooms.keys().sent_prefix}{ms // 600_000}:{DIGEST[0] * 16 + DIGEST[1] // 16}"
+    key = f"{rooms.keys().prefix}sent:{ms // 600_000}:{DIGEST[0] * 16 + DIGEST[1] // 16}"
     await rooms.ask("HSET", key, DIGEST, f"id 1 1 {ms}")
 
 
@@ -210,7 +210,7 @@ async def test_a_client_id_is_remembered_for_ten_minutes(rooms: ScriptRooms, age
 async def test_idempotency_keys_expire(rooms: ScriptRooms):
     await rooms.warm()
     await rooms.publish(digest=DIGEST, message_id="m")
-    (name,) = await rooms.ask("KEYS", f"{rooms.keys().sent_prefix}*")
+    (name,) = await rooms.ask("KEYS", f"{rooms.keys().prefix}sent:*")
     assert 0 < await rooms.ask("PTTL", name) <= 1_200_000
 
 

@@ -3,20 +3,36 @@
 -- stay small, which keeps them compact (54 bytes a key measured against 220 to 330 for a key each).
 local SENT_BUCKET_MS = 600000
 
--- The key that a digest has now, and the one that it had ten minutes ago.
-local function sent_keys(prefix, digest, ms)
-  local high, low = string.byte(digest, 1, 2)
-  local bucket, slot = math.floor(ms / SENT_BUCKET_MS), high * 16 + math.floor(low / 16)
-  return string.format('%s%d:%d', prefix, bucket, slot), string.format('%s%d:%d', prefix, bucket - 1, slot)
+-- The bucket of now, and the beginning of the keys of now and of ten minutes ago, behind the
+-- partition's prefix; what follows is a digest's slot.
+local function sent_buckets(ms)
+  local bucket = math.floor(ms / SENT_BUCKET_MS)
+  return bucket, string.format('sent:%d:', bucket), string.format('sent:%d:', bucket - 1)
 end
 
-local function find_sent(newer, older, digest, ms, window_ms)
-  local packed = redis.call('HGET', newer, digest) or redis.call('HGET', older, digest)
-  if packed and tonumber(string.match(packed, '(%d+)$')) >= ms - window_ms then return packed end
+local function sent_slot(digest)
+  local high, low = string.byte(digest, 1, 2)
+  return string.format('%d', high * 16 + math.floor(low / 16))
+end
+
+-- What was answered before, if that was after `since`.
+local function find_sent(key, digest, since)
+  local packed = redis.call('HGET', key, digest)
+  if packed and tonumber(string.match(packed, '(%d+)$')) >= since then return packed end
   return nil
 end
 
-local function remember_sent(key, digest, packed)
-  redis.call('HSET', key, digest, packed)
-  if redis.call('HLEN', key) == 1 then redis.call('PEXPIRE', key, '1200000') end
+-- Remembers an answer, unless one was given after `since`, which is returned then. Whoever creates the
+-- hash must let it expire.
+local function remember_sent(key, digest, packed, since)
+  if redis.call('HSETNX', key, digest, packed) == 0 then
+    local before = find_sent(key, digest, since)
+    if before then return before end
+    redis.call('HSET', key, digest, packed)
+  end
+  return nil
+end
+
+local function expire_sent(key)
+  redis.call('PEXPIRE', key, '1200000')
 end
