@@ -42,6 +42,7 @@ RECEIPT_INTERVAL: Final = 1.0
 RECEIPT_STATE_TTL: Final = 60.0
 # Entries an inbox may hold: with so many unread ones its node is dead or stopped. The inbox is
 # unlinked as a whole, never trimmed: a missing inbox is the sign of loss that the node looks for.
+# While entries hold many events (up to 32), a quarter of them is enough.
 INBOX_LENGTH_MAX: Final = 100_000
 # After a new life (fence), rooms that had an earlier one wait this long before they are seeded,
 # so that every node can report the highest numbers it has seen.

@@ -149,8 +149,8 @@ class ArchiveStore:
     ) -> bool:
         """After the commit: delete exactly these entries, raise each (R, offset)'s mark.
 
-        `life` is what `life_of` said before the entries were read from the beginning: as long as
-        that holds they are deleted as a whole, which is cheaper than by their ids.
+        `life` is what `life_of` said before and after the entries were read from the beginning: as
+        long as that holds they are deleted as a whole, which is cheaper than by their ids.
         Idempotent. False if the partition has another life: verify it and call again without.
         """
         flat: list[str | int] = [value for pair in rooms for value in pair]

@@ -56,12 +56,15 @@ class RoomStore(ChannelStore):
         Shares a call with those that were submitted just before, if nothing else was.
         """
         call = self._publish_call
-        is_new = call is None or not call.is_open
-        if call is None or is_new:
-            call = self._publish_call = self._open_publish_call()
-        call.add(keys, self.lives.ids[keys.partition], draft, on_reply)
-        if is_new:
-            self._client.submit(call, call.handle_reply)
+        life = self.lives.ids[keys.partition]
+        if call is not None and call.is_open:
+            call.add(keys, life, draft, on_reply)
+            return
+        call = self._open_publish_call()
+        call.add(keys, life, draft, on_reply)
+        # Only now: one that cannot be packed must not leave a call behind that nobody sends.
+        self._publish_call = call
+        self._client.submit(call, call.handle_reply)
 
     def _open_publish_call(self) -> PublishCall:
         return PublishCall(

@@ -299,6 +299,31 @@ async def test_an_acknowledgement_that_is_late_spoils_nothing(storage: Storage):
     await assert_archived(storage)
 
 
+async def test_a_batch_that_was_read_from_another_server_is_not_deleted_as_a_whole(
+    storage: Storage,
+):
+    """A3: the connection went to another master and came back; here is what was never there."""
+    others = (f"other{number}" for number in range(100_000))
+    other = next(name for name in others if partition(storage, name) == partition(storage))
+    await storage.create_room(other, "alice")
+    await storage.publish(other, "only here")
+    await talk(storage)
+    inner: Any = storage.store.archive
+    lives = iter([inner.life_of(partition(storage)), "the other server's"])
+
+    class Elsewhere(_Wrapped):
+        def life_of(self, _partition: int) -> Any:
+            return next(lives)
+
+        async def read_batch(self, *arguments: Any) -> Any:
+            return (await inner.read_batch(*arguments))[1:]
+
+    await storage.archiver(store=Elsewhere(inner)).flush(partition(storage))
+    await storage.flush()
+    assert contents(await storage.rows(other)) == ["only here"]
+    await assert_archived(storage)
+
+
 # --- 23: poison, and a table that is missing (B15) ------------------------------------------------
 
 

@@ -217,6 +217,7 @@ class FusedStore:
         self._store = store
         self._fuse = fuse
         self.partitions = store.partitions
+        self.life_of = store.life_of
 
     def __getattr__(self, name: str) -> Any:
         method = getattr(self._store, name)

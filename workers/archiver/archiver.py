@@ -111,7 +111,7 @@ class Archiver:
         Raises StorageUnavailable and StorageRefused: then nothing is lost, flush again.
         """
         began = time.monotonic()
-        life = self._store.life_of(partition)
+        life: str | None = self._store.life_of(partition)
         async with self._database.open_transaction() as transaction:
             if not await transaction.run(lambda c: lock_partition(c, partition)):
                 return None
@@ -120,6 +120,8 @@ class Archiver:
                 return 0
             if self._witness is not None:
                 self._witness(partition, (item.entry for item in batch))
+            if self._store.life_of(partition) != life:
+                life = None
             events = [Incoming(item.raw, item.entry) for item in batch]
             result = await transaction.run(lambda c: write_batch(c, events))
         self._report(partition, result, len(batch), time.monotonic() - began)

@@ -169,8 +169,8 @@ ONLY_HERE: Final = (
         "the archiver trims all that is archived, and not only what is beyond the log's length",
         Patch(
             f"{_SCRIPTS}/archived.lua",
-            "math.max(0, math.min(offset - log_length, archived)) + 1)\n",
-            "archived + 1)\n",
+            "local floor = math.min(offset - log_length, archived)\n",
+            "local floor = archived\n",
         ),
         (RESUME,),
     ),

@@ -1,5 +1,6 @@
 """Publishes that leave in one script call: each for itself, in order, and woken nodes once."""
 
+from functools import partial
 from typing import Any
 
 import pytest
@@ -33,6 +34,10 @@ def draft(**given: Any) -> Draft:
         "data": b'{"id":"m"}',
     }  # fmt: skip
     return Draft(**(fields | given))
+
+
+def is_long(replies: list[Any], count: int) -> bool:
+    return len(replies) == count
 
 
 async def together(rooms: ScriptRooms, *publishes: tuple[str, Draft]) -> list[Any]:
@@ -167,6 +172,21 @@ async def test_a_lost_connection_answers_everybody_once(rooms: ScriptRooms):
     assert offset == 1 or (offset == 5 and outcomes[0] == "unknown")
 
 
+async def test_a_publish_that_cannot_be_packed_fails_alone(rooms: ScriptRooms):
+    await rooms.warm()
+    broken = draft(digest=DIGEST, message_id="\ud800")
+    replies: list[Any] = []
+    for before in (1, 0):
+        count = len(replies) + before + 1
+        for _ in range(before):
+            rooms.rooms.submit_publish(rooms.keys(), draft(), replies.append)
+        with pytest.raises(UnicodeEncodeError):
+            rooms.rooms.submit_publish(rooms.keys(), broken, replies.append)
+        rooms.rooms.submit_publish(rooms.keys(), draft(), replies.append)
+        await wait_until(partial(is_long, replies, count), what="all are answered")
+    assert [entry.offset for entry in await rooms.log()] == [1, 2, 3]
+
+
 async def test_a_callback_that_raises_keeps_nobody_from_the_answer(rooms: ScriptRooms):
     await rooms.warm()
     replies: list[Any] = []
@@ -198,6 +218,22 @@ async def test_a_node_gets_what_came_together_in_one_entry_and_an_older_one_each
         async with open_blocking(redis_url) as connection:
             entries = [parse_entry(raw) for raw in await InboxReader(node).read(connection, 100)]
         assert [(entry.room, entry.offset) for entry in entries] == expected
+
+
+async def test_an_inbox_of_large_entries_is_unlinked_at_fewer(rooms: ScriptRooms):
+    """Its limit stands for memory, too, and an entry of many events has more of that."""
+    limited = rooms.with_limits(inbox_max=8)
+    await limited.warm()
+    await limited.open_node(JOINING)
+    await limited.subscribed(JOINING, user="/", connections=0)
+    inbox = inbox_key(JOINING)
+    # The length is looked at in one millisecond of sixteen; there are four entries at most.
+    for _ in range(400):
+        await together(limited, *[(R, draft())] * PUBLISH_CALL_EVENTS)
+        await rooms.ask("XTRIM", inbox, "MAXLEN", 3)
+        if not await rooms.exists(inbox):
+            return
+    raise AssertionError("it was never unlinked")
 
 
 async def test_a_dead_node_is_dropped_from_every_room_of_the_call(rooms: ScriptRooms):

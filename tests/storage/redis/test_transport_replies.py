@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import trio
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from redis.exceptions import AuthenticationError, NoPermissionError, NoScriptError, ResponseError
 
@@ -89,6 +89,7 @@ def serve(socket: PieceSocket, packed: Sequence[bytes]) -> list[Any]:
     return [answer for _, answer in answers]
 
 
+@settings(deadline=None)
 @given(replies=st.lists(REPLIES, max_size=12), places=st.lists(st.integers(0), max_size=30))
 def test_replies_cut_anywhere_give_the_same_answers(replies, places):
     data = b"".join(encode(reply) for reply in replies)
@@ -96,6 +97,7 @@ def test_replies_cut_anywhere_give_the_same_answers(replies, places):
     assert serve(socket, [pack("PING")] * len(replies)) == replies
 
 
+@settings(deadline=None)
 @given(
     replies=st.lists(REPLIES, min_size=1, max_size=6),
     end=st.integers(0),
@@ -113,11 +115,13 @@ def test_a_stream_that_ends_anywhere_gives_whole_replies_and_then_unknown(replie
     assert all(isinstance(answer, StorageUnavailable) for answer in answers[whole:])
 
 
+@settings(deadline=None)
 @given(data=st.binary(min_size=1, max_size=80), places=st.lists(st.integers(0), max_size=10))
 def test_any_bytes_at_all_answer_every_command_exactly_once(data, places):
     serve(PieceSocket(cut(data, places), [10_000]), [pack("PING")] * 3)
 
 
+@settings(deadline=None)
 @given(
     sizes=st.lists(st.integers(0, 50), min_size=1, max_size=8),
     takes=st.lists(st.integers(1, 60), max_size=20),
@@ -179,6 +183,7 @@ def test_other_errors_are_those_of_redis_py(text, kind):
     assert type(translate_error(text)) is kind
 
 
+@settings(deadline=None)
 @given(_WORDS)
 def test_any_error_text_becomes_an_exception(text):
     assert isinstance(translate_error(text), Exception)
