@@ -4,11 +4,11 @@ hypercorn gives a client more than we do: it waits for ever for an answer to be 
 minute for the head of a request, takes any number of connections, and changes to HTTP/2 or a
 WebSocket when asked to. None of that is offered here.
 
-The rules: a connection speaks HTTP/1.0 or 1.1. It is closed when it sends nothing for
-the config's `keep_alive_timeout`, when a head that has begun (or the first one) does not end within
-`API_HEAD_TIMEOUT`, and when an answer is not taken within `API_RESPONSE_TIMEOUT`. At most
-`connections_max` of them are open; above it a connection is closed at once. Whatever goes wrong in
-one ends this connection alone.
+The rules: a connection speaks HTTP/1.0 or 1.1. It is closed when its peer closes it, when it sends
+nothing for the config's `keep_alive_timeout`, when a head that has begun (or the first one) does
+not end within `API_HEAD_TIMEOUT`, and when an answer is not taken within `API_RESPONSE_TIMEOUT`.
+At most `connections_max` of them are open; above it a connection is closed at once. Whatever goes
+wrong in one ends this connection alone.
 """
 
 from __future__ import annotations
@@ -123,6 +123,7 @@ class _Connection(TCPServer):
         """Serve it to its end."""
         self._requests = 0
         self._is_idle = True
+        self._has_ended = False
         self._has_begun = True  # the first head is not waited for as long as a further one
         socket = self.stream.socket
         try:
@@ -161,13 +162,18 @@ class _Connection(TCPServer):
                 # No request came of it: a head has begun, and its time runs.
                 self._has_begun = True
                 await self.idle_task.restart(self._task_group, self._expire_head)
+        # No timer is left to keep a connection that its peer has closed.
+        self._has_ended = True
         await self.protocol.handle(Closed())
+        await self.idle_task.stop()
 
     async def protocol_send(self, event: Event) -> None:
         """Send bytes to the peer, or note that a request has begun or ended."""
         if isinstance(event, RawData):
             async with self.send_lock:
                 await self._send(event.data)
+            return
+        if isinstance(event, Updated) and self._has_ended:
             return
         if isinstance(event, Updated):
             self._is_idle = event.idle

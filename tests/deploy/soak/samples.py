@@ -21,6 +21,10 @@ DESCRIPTORS_MORE = 12
 TASKS_MORE = 12
 REDIS_FROM_MINUTE = 20
 """Idempotency keys are kept in buckets that end twenty minutes after they were begun."""
+POSTGRES_MORE = 24
+"""Pools open connections when a fault has made requests wait, and keep them: ten a process."""
+POSTGRES_GROWTH = (128 + 8 * POSTGRES_MORE) * MIB
+"""What is read fills the shared buffers (128 MiB), and each connection has caches of its own."""
 AROUND = 3
 """Samples whose median stands for a moment."""
 
@@ -78,14 +82,18 @@ def changes(series: Series, from_minute: int) -> list[Change]:
     if len(early) < 2 * AROUND or early[0].minute > from_minute:
         return []
     first, last = early[:AROUND], early[-AROUND:]
+    is_postgres = series.name == "postgres"
     found = []
-    for figure, is_size in (("rss", True), ("pss", True)):
+    for figure, more, share in (
+        ("rss", GROWTH_BYTES, GROWTH_SHARE),
+        ("pss", POSTGRES_GROWTH if is_postgres else GROWTH_BYTES, GROWTH_SHARE),
+        ("own_descriptors", POSTGRES_MORE if is_postgres else DESCRIPTORS_MORE, 0.0),
+        ("tasks", TASKS_MORE, 0.0),
+    ):
+        if is_postgres and figure == "rss":
+            continue  # counts the shared buffers once for each process
         before, after = (median(getattr(s, figure) for s in some) for some in (first, last))
-        allowed = before + max(GROWTH_BYTES, GROWTH_SHARE * before) if is_size else before
-        found.append(Change(series.name, figure, before, after, allowed))
-    for figure, more in (("own_descriptors", DESCRIPTORS_MORE), ("tasks", TASKS_MORE)):
-        before, after = (median(getattr(s, figure) for s in some) for some in (first, last))
-        found.append(Change(series.name, figure, before, after, before + more))
+        found.append(Change(series.name, figure, before, after, before + max(more, share * before)))
     return found
 
 
