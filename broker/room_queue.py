@@ -75,6 +75,7 @@ class RoomQueue:
     def clear(self) -> None:
         """The connection has ended: nothing that waits is begun any more."""
         self._busy.clear()
+        self._begin = _begin_nothing  # or the connection and this would hold each other for ever
 
     def count_waiting(self, step: int) -> None:
         """One command more or less waits, here or for something else of the connection's."""
@@ -86,3 +87,7 @@ class RoomQueue:
         elif self._waiting_count >= limits.COMMANDS_WAITING_MAX:
             self._is_paused = True
             self._peer.pause()
+
+
+def _begin_nothing(_key: str, _command: Command) -> bool:
+    return False

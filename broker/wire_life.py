@@ -10,8 +10,10 @@ that was not judged in `handshake`, and it has a deadline all the same.
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 import structlog
@@ -120,6 +122,7 @@ class WireLife:
             if wire.is_ended:
                 # The reader may wait for somebody to take a message: nobody will.
                 nursery.cancel_scope.cancel()
+        _end_parser(websocket)
         closed = websocket.closed
         return None if closed is None else int(closed.code)
 
@@ -157,7 +160,9 @@ class WireLife:
         if handshaking.cancelled_caught:
             return None
         _forget_handshake(request, websocket)
-        wire.begin(self.application.open_connection(wire), lambda: _fault_of(websocket))
+        # The websocket holds the wire; held by it in turn, both would stay until a full collection.
+        fault_code = partial(_fault_of, weakref.ref(websocket))
+        wire.begin(self.application.open_connection(wire), fault_code)
         self.count_opened()
         return websocket
 
@@ -202,7 +207,15 @@ def _forget_handshake(
     websocket._wsproto.handshake = _NO_HANDSHAKE  # type: ignore[assignment]
 
 
-def _fault_of(websocket: trio_websocket.WebSocketConnection) -> int | None:
+def _fault_of(reference: weakref.ref[trio_websocket.WebSocketConnection]) -> int | None:
     """Why trio-websocket gave up on the peer's frames: it sends no close frame itself then."""
-    closed = websocket.closed
+    websocket = reference()
+    closed = None if websocket is None else websocket.closed
     return int(closed.code) if closed is not None and closed.code in _FAULTS else None
+
+
+def _end_parser(websocket: trio_websocket.WebSocketConnection) -> None:
+    # A generator that waits for bytes holds its own object: only a full collection would find them.
+    connection = websocket._wsproto.connection
+    if connection is not None:
+        connection._proto._parse_more.close()

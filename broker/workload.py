@@ -41,6 +41,7 @@ class Workload:
     def clear(self) -> None:
         """The connection has ended: nothing that waits is begun any more."""
         self._held = None
+        self._start = _start_nothing  # or the connection and this would hold each other for ever
 
     def _begin(self, work: Work) -> None:
         self._at_work += 1
@@ -55,3 +56,7 @@ class Workload:
                 following = self._held.popleft()
                 self._count_waiting(-1)
                 self._begin(following)
+
+
+def _start_nothing(_work: Work) -> None:
+    """Nothing is held any more, so nothing comes here."""

@@ -8,6 +8,7 @@ several broker processes on one port.
 from __future__ import annotations
 
 import errno
+import gc
 import os
 import socket
 from collections.abc import Awaitable, Callable
@@ -20,6 +21,7 @@ import trio
 from broker.domain.identity import TokenVerifier
 from config.errors import ConfigError
 from config.logging import configure_logging
+from config.process_limits import COLLECT_ALL_AFTER, COLLECT_ALL_AFTER_BROKER, COLLECT_AT
 from config.settings import Process, Settings, load_settings
 from config.stopping import end_process
 from storage.redis.address import require_address
@@ -77,6 +79,7 @@ def _serve(process: str, serve: Serve, settings: Settings) -> NoReturn:
     def ready(where: str) -> None:
         click.echo(f"parley {process} is ready: {where}", err=True)
 
+    _calm_collector(process)
     try:
         trio.run(
             partial(serve, settings, ready=ready),
@@ -88,6 +91,12 @@ def _serve(process: str, serve: Serve, settings: Settings) -> NoReturn:
             raise
         raise wrong from None
     end_process()
+
+
+def _calm_collector(process: str) -> None:
+    rounds = COLLECT_ALL_AFTER_BROKER if process == "broker" else COLLECT_ALL_AFTER
+    gc.freeze()
+    gc.set_threshold(COLLECT_AT, 10, rounds)
 
 
 def _wrong_address(error: BaseException, settings: Settings) -> ConfigError | None:
