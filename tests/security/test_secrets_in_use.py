@@ -165,7 +165,7 @@ async def use_over_websocket(session: Session, secrets: dict[str, str]) -> None:
             for frame in (
                 {"type": "refresh", "token": secret}, {"type": "auth", "token": [secret]},
                 {"type": secret}, {"type": "subscribe", "room": secret},
-                {"type": "publish", "room": ROOM, "kind": secret, "content": "x"},
+                {"type": "publish", "room": ROOM, "kind": [secret], "content": "x"},
                 {"type": "react", "room": ROOM, "seq": secret, "reaction": "x"},
             ):  # fmt: skip
                 await alice.send(frame)

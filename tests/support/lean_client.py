@@ -185,6 +185,10 @@ def encode_client_frame(payload: bytes, *, opcode: int = 1) -> bytes:
     return head + bytes(4) + payload
 
 
+class HandshakeRefused(AssertionError):
+    """The server answered with anything else than an open WebSocket."""
+
+
 async def shake_hands(stream: trio.SocketStream, url: str, token: str | None) -> bytes:
     """The opening handshake, with a token in the query; what came behind the answer."""
     target = urlsplit(url)
@@ -200,7 +204,8 @@ async def shake_hands(stream: trio.SocketStream, url: str, token: str | None) ->
         data = await stream.receive_some(4096)
         assert data, f"no handshake: {bytes(head)!r}"
         head += data
-    assert head.startswith(b"HTTP/1.1 101"), bytes(head)
+    if not head.startswith(b"HTTP/1.1 101"):
+        raise HandshakeRefused(bytes(head))
     return bytes(head.partition(b"\r\n\r\n")[2])
 
 

@@ -123,7 +123,9 @@ async def test_an_older_life_that_takes_a_room_back_numbers_elsewhere(database: 
     await make_room(database, epoch="life-1", archived_offset=10, seq=8)
     seqs = []
     for life in ("life-2", "life-1", "life-2"):
-        found = await seed(database, life, must_skip=life == "life-2")
+        # Verified after the seed before, whatever a busy machine needs to say so.
+        verified_at = time.monotonic() + 60
+        found = await seed(database, life, must_skip=life == "life-2", verified_at=verified_at)
         assert found is not None
         seqs.append(found.seq)
     assert seqs == [8 + UNREPORTED_SKIP, 8 + 2 * UNREPORTED_SKIP, 8 + 3 * UNREPORTED_SKIP]
