@@ -157,8 +157,9 @@ def measure(
                 machine["versions"]["redis-server"] = report.redis_version(
                     stage.system["REDIS_URL"]
                 )
+            peers = {peer.name for peer in options.stage.peers}
             for build in builders:
-                outcomes.append(scenarios.run_scenario(build(stage), options.rounds, say))
+                outcomes.append(scenarios.run_scenario(build(stage), options.rounds, say, peers))
     except checks.CheckFailed as error:
         raise click.ClickException(f"wrong delivery, no figure: {error}") from error
     except (BenchError, wire.WireError, OSError) as error:

@@ -2,16 +2,18 @@
 
 Rules: a round is one turn of every contender (the broker, the floors, the peers), in an order that
 changes from round to round, so that a machine that becomes slower does so for all. Rooms and users
-are made once a run, before anything is measured.
+are made once a run, before anything is measured. A peer that loses something, or can not go on, has
+no figure and takes no further turns; the product and the floors end the run then.
 """
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from bench import figures
+from bench import checks, figures, wire
+from bench.connection import BenchError
 from bench.target import Target
 
 Turn = Callable[[Target], figures.Round]
@@ -59,36 +61,60 @@ def _open_all(openers: Mapping[str, Opener]) -> Iterator[dict[str, Target]]:
         yield {name: stack.enter_context(opener()) for name, opener in openers.items()}
 
 
-def run_scenario(scenario: Scenario, rounds: int, say: Callable[[str], None]) -> Outcome:
-    """All rounds of one scenario; `say` gets progress lines."""
-    outcome = Outcome(scenario=scenario)
+def run_scenario(
+    scenario: Scenario, rounds: int, say: Callable[[str], None], peers: Collection[str] = ()
+) -> Outcome:
+    """All rounds of one scenario; `say` gets progress lines, `peers` are the contenders' names."""
+    run = _Run(Outcome(scenario=scenario), rounds, say, peers)
     if scenario.alternates:
-        _run_rounds(outcome, scenario.contenders, rounds, say)
+        run.take_turns(scenario.contenders)
     else:
         for name, opener in scenario.contenders.items():
-            _run_rounds(outcome, {name: opener}, rounds, say)
-    return outcome
+            run.take_turns({name: opener})
+    return run.outcome
 
 
-def _run_rounds(
-    outcome: Outcome, openers: Mapping[str, Opener], rounds: int, say: Callable[[str], None]
-) -> None:
-    scenario = outcome.scenario
-    lasting = {} if scenario.fresh else openers
-    with _open_all(lasting) as targets:
-        for target in targets.values():
-            target.prepare_rooms(scenario.rooms)
-        for number in range(rounds):
-            order = list(openers) if number % 2 == 0 else list(openers)[::-1]
-            for name in order:
-                if scenario.fresh:
-                    with openers[name]() as target:
-                        target.prepare_rooms(scenario.rooms)
-                        one = scenario.turn(target)
-                else:
-                    one = scenario.turn(targets[name])
-                outcome.rounds.append(one)
-                say(describe_round(scenario, number + 1, one))
+@dataclass
+class _Run:
+    """The rounds of one scenario, as they are made."""
+
+    outcome: Outcome
+    rounds: int
+    say: Callable[[str], None]
+    peers: Collection[str]
+
+    def take_turns(self, openers: Mapping[str, Opener]) -> None:
+        """All rounds of these contenders."""
+        scenario = self.outcome.scenario
+        openers = dict(openers)
+        with _open_all({} if scenario.fresh else openers) as targets:
+            for target in targets.values():
+                target.prepare_rooms(scenario.rooms)
+            for number in range(self.rounds):
+                for name in list(openers) if number % 2 == 0 else list(openers)[::-1]:
+                    try:
+                        one = self._take_turn(openers[name], targets.get(name))
+                    except (checks.CheckFailed, BenchError, wire.WireError) as error:
+                        if name not in self.peers:
+                            raise
+                        self._drop(name, error)
+                        del openers[name]
+                    else:
+                        self.outcome.rounds.append(one)
+                        self.say(describe_round(scenario, number + 1, one))
+
+    def _take_turn(self, opener: Opener, target: Target | None) -> figures.Round:
+        scenario = self.outcome.scenario
+        if target is not None:
+            return scenario.turn(target)
+        with opener() as fresh:
+            fresh.prepare_rooms(scenario.rooms)
+            return scenario.turn(fresh)
+
+    def _drop(self, name: str, error: Exception) -> None:
+        rounds = self.outcome.rounds
+        rounds[:] = [one for one in rounds if one.target != name]
+        self.say(f"{self.outcome.scenario.name}: no figure for {name}: {error}")
 
 
 def describe_round(scenario: Scenario, number: int, one: figures.Round) -> str:

@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 
 import pytest
 
@@ -27,9 +28,9 @@ def floor(request: pytest.FixtureRequest) -> Iterator[Target]:
         yield target
 
 
-def faulty(fault: str):
+def faulty(fault: str, name: str = "floor"):
     command = (sys.executable, "-m", "tests.bench.faulty_floor", fault)
-    return floors.open_floor(server_core=None, generator_core=None, command=command)
+    return floors.open_floor(server_core=None, generator_core=None, command=command, name=name)
 
 
 def small_fanout(target: Target, patience: float = LONG, in_flight: int = 1):
@@ -142,6 +143,26 @@ def test_turns_alternate_and_every_target_is_judged():
     ratio, redis = outcome.bars
     assert ratio.value is not None
     assert redis.is_met is None
+
+
+def test_a_peer_that_loses_something_has_no_figure_and_the_others_go_on():
+    stage = Stage(
+        run=scenarios.run_name(), options=StageOptions(), system=None, is_private=True, api=None,
+        say=lambda _: None,
+    )  # fmt: skip
+    options = PairsOptions(rooms=2, seconds=0.1, warm_up=0.05, patience=SHORT)
+    scenario = messaging.pairs(stage, options)
+    openers = {
+        "floor": partial(floors.open_floor, server_core=None, generator_core=None),
+        "loser": partial(faulty, "lost", "loser"),
+    }
+    lines: list[str] = []
+    scenario = replace(scenario, contenders=openers)
+    outcome = scenarios.run_scenario(scenario, 3, lines.append, {"loser"})
+    assert [one.target for one in outcome.rounds] == ["floor"] * 3
+    assert [line for line in lines if "no figure for loser" in line]
+    with pytest.raises(checks.CheckFailed):
+        scenarios.run_scenario(scenario, 1, lines.append)
 
 
 def test_the_floor_ends_with_its_generator(floor: Target):
