@@ -37,7 +37,7 @@ class StormOptions:
 
     connections: int = 5000
     missed: int = 20
-    at_once: int = 1000
+    at_once: int = 400  # fewer than a node lets wait before its door
     patience: float = 120.0
 
 

@@ -24,7 +24,7 @@ from bench.storm import StormOptions
 )
 @click.option(
     "--at-once",
-    default=1000,
+    default=400,
     show_default=True,
     type=click.IntRange(1),
     help="Connections on their way back at a time.",

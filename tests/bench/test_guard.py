@@ -33,9 +33,10 @@ def test_values_are_shares_of_a_floor_of_the_same_run():
     pairs = outcome(
         "pairs",
         one_round("broker", 20.0, redis_us_per_message=50.0),
-        one_round("floor", 100.0),
+        one_round("floor", 30.0),
     )
-    found = guard.values_of([pairs, outcome("storm", one_round("broker", 5.0))])
+    fanout = outcome("fanout", one_round("floor", 100.0))
+    found = guard.values_of([fanout, pairs, outcome("storm", one_round("broker", 5.0))])
     assert found["pairs"] == 0.2
     assert found["storm"] == 0.05
     assert found["pairs-redis"] == pytest.approx(0.005)
@@ -44,7 +45,8 @@ def test_values_are_shares_of_a_floor_of_the_same_run():
 
 def test_what_was_refused_is_no_value():
     refused = figures.Round(**{**vars(one_round("broker", 20.0)), "refused": "full"})
-    found = guard.values_of([outcome("pairs", refused, one_round("floor", 100.0))])
+    fanout = outcome("fanout", one_round("floor", 100.0))
+    found = guard.values_of([fanout, outcome("pairs", refused)])
     assert found["pairs"] is None
 
 
