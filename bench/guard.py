@@ -58,7 +58,7 @@ def _redis_work(rounds: Rounds) -> float | None:
     return None if redis is None or floor is None else redis * floor / 1e6
 
 
-# How fast the machine is: the floor of `pairs` is often faster than any generator, and refused then.
+# How fast the machine is. (The floor of `pairs` is often faster than any generator, and refused.)
 _FLOOR: Final = ("fanout", "floor")
 _ROUTE: Final = ("history-hot", "empty-route")
 CHECKS: Final = (
