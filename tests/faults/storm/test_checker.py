@@ -6,7 +6,7 @@ The histories come from `histories`, a small pure Parley; a failing example is i
 import random
 
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from tests.faults.storm.checker import Kind, check
@@ -22,6 +22,7 @@ def good(seed: int, **options: bool) -> Record:
 
 
 @given(SEEDS, st.booleans())
+@example(3549, False)  # a reaction to a message that PostgreSQL refused
 @settings(max_examples=60, deadline=None)
 def test_good_histories_are_silent(seed, may_lose):
     """With answers lost, frames late or never read, fences, losses that are excused."""

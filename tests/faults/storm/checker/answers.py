@@ -62,7 +62,7 @@ def _check_change(
     row: MessageRow | None,
     reactions: set[tuple[str, int, str, str]],
 ) -> Iterator[Breach]:
-    offset = operation.answer["offset"]
+    offset, target = operation.answer["offset"], (operation.room, operation.asked["seq"])
     found = known.at_offset(operation.room, offset)
     if any(_is_of(operation, fact) for fact in found) or known.is_excused(operation):
         return
@@ -73,6 +73,8 @@ def _check_change(
     if found:
         yield Breach(Kind.WRONG_ANSWER, f"{name}: there is {found[0].event} of {found[0].seq}")
         return
+    if any((one.room, one.seq) == target for one in known.buried.values()):
+        return  # of a dead letter nothing is kept that could show it
     if row is None or known.record.archive is None:
         yield Breach(Kind.WITHOUT_EFFECT, f"{name}: nobody has seen it")
         return
