@@ -85,7 +85,11 @@ class Witness:
         async def agrees() -> bool:
             return self.told() == wanted and await self.asked() == wanted
 
-        await wait_until(agrees, deadline=deadline, what=f"{len(wanted)} users there")
+        try:
+            await wait_until(agrees, deadline=deadline, what=f"{len(wanted)} users there")
+        except AssertionError as error:
+            told, asked = self.told() ^ wanted, await self.asked() ^ wanted
+            raise AssertionError(f"wrong by events: {told}, by `presence`: {asked}") from error
 
 
 @asynccontextmanager
