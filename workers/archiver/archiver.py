@@ -3,9 +3,9 @@
 One task a partition: wait until it has entries, collect for ARCHIVE_INTERVAL (longer while it is
 busy), then flush batch by batch. A flush is: open a transaction, take the partition's lock, only
 then read the batch from Redis, write it, commit, and only then tell Redis to forget exactly these
-entries. Every point at
-which it may be killed is a repeat that changes nothing. Any number of archivers may run: who finds
-a partition locked leaves it to the other and looks again a second later.
+entries. Every point at which it may be killed is a repeat that changes nothing. Any number of
+archivers may run: who finds a partition locked leaves it to the other and looks again a second
+later.
 
 While a server is away the entries stay where they are and each partition tries again with
 backoff; no error of one partition stops another.
