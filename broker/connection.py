@@ -55,7 +55,6 @@ class Connection:
         "actor",
         "allowance",
         "channel",
-        "charge_answer",
         "has_finished_at_once",
         "identity",
         "is_beginning",
@@ -71,12 +70,11 @@ class Connection:
 
     def __init__(self, peer: Peer, services: Services) -> None:
         now = trio.current_time()
-        add = services.fairness.add
         self._peer = peer
         self._services = services
-        self.allowance = Allowance(services.settings.rate_messages_per_second, now)
+        self.allowance = Allowance(services.paces)
         self.queue = RoomQueue(peer, self._begin)
-        self._workload = Workload(lambda work: add(self, work), self.queue.count_waiting)
+        self._workload = Workload(services.fairness, self.queue)
         self._not_objects = 0
         self._waiting: deque[Command] | None = None
         self._is_admitting = False
@@ -95,7 +93,6 @@ class Connection:
         self.typing: frozenset[str] = frozenset()
         """R of the rooms that it types in."""
         self.post = peer.post
-        self.charge_answer = self.allowance.charge_answer
 
     @property
     def id(self) -> str:
@@ -153,7 +150,8 @@ class Connection:
             if self.state is State.AWAITING_AUTH:
                 self._start_admission(command.token, command)
             else:
-                self._workload.add(partial(handlers.refresh, self, self._services, command))
+                refresh = partial(handlers.refresh, self, self._services, command)
+                self._workload.add(self, refresh)
         else:
             self.queue.add(room_key(self.actor.project, command.room), command)
 
@@ -195,7 +193,7 @@ class Connection:
             finally:
                 self.queue.advance(key)
 
-        self._workload.add(run)
+        self._workload.add(self, run)
 
     def _start_admission(self, token: str, command: Auth | Refresh | None) -> None:
         self._is_admitting = True

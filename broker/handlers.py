@@ -202,7 +202,7 @@ async def history(connection: Connection, services: Services, command: History) 
     )
     has_more = page.has_more_after if command.after is not None else page.has_more_before
     more = b"true" if has_more else b"false"
-    connection.charge_answer(len(page.items))
+    connection.allowance.charge_answer(len(page.items))
     connection.reply(command.id, b'{"messages":%b,"has_more":%b}' % (page.items, more))
 
 

@@ -44,7 +44,8 @@ class Hub:
         """Called with a user's channel when its first connection comes and when the last one has
         ended (True); whoever takes the call over marks the leave then."""
         self.rooms: dict[str, HubRoom] = {}
-        self.channels: dict[str, set[UserConnection]] = {}
+        self.channels: dict[str, list[UserConnection]] = {}
+        """Lists, since most users have one connection: half the memory of a set."""
         self.quiet: dict[HubRoom, int] = {}
         """Rooms with too many users to name them, and the count that was told last."""
         self.dirty_presence: set[tuple[str, str]] = set()
@@ -165,17 +166,17 @@ class Hub:
 
     def add_connection(self, channel: str, connection: UserConnection) -> None:
         """Put a connection on its user's channel (before the user's row is read)."""
-        connections = self.channels.setdefault(channel, set())
+        connections = self.channels.setdefault(channel, [])
         if not connections:
             self.on_seen(channel, False)
-        connections.add(connection)
+        connections.append(connection)
 
     def remove_connection(self, channel: str, connection: UserConnection) -> None:
         """Take it off again; the last one leaves the channel."""
         connections = self.channels.get(channel)
-        if connections is None:
+        if connections is None or connection not in connections:
             return
-        connections.discard(connection)
+        connections.remove(connection)
         if not connections:
             del self.channels[channel]
             self.on_seen(channel, True)

@@ -28,6 +28,7 @@ from broker.listener import Listener, ListenerOptions
 from broker.node import Node
 from broker.protocol import errors
 from broker.protocol.events import TimeTexts
+from broker.rates import paces_of
 from broker.services import Services
 from config import limits
 from config.descriptors import allow_connections
@@ -95,6 +96,7 @@ async def _serve(
             counts=counts,
             times=TimeTexts(),
             start=start,
+            paces=paces_of(settings.rate_messages_per_second),
             fairness=Fairness(start),
         )
         application = BrokerApplication(services)

@@ -17,6 +17,7 @@ from broker.domain.seeding import Seeder
 from broker.fairness import Fairness
 from broker.node import Node
 from broker.protocol.events import TimeTexts
+from broker.rates import Paces
 from broker.turnstile import Turnstile
 from config import limits
 from config.metrics import Metrics
@@ -44,6 +45,8 @@ class Services:
     times: TimeTexts
     start: Callable[[Callable[[], Awaitable[None]]], None]
     """Run something in a task of the broker's, behind a barrier for bugs."""
+    paces: Paces
+    """What each connection may send."""
     fairness: Fairness
     """Commands of users run in tasks by turns."""
     looks: trio.CapacityLimiter = field(

@@ -118,7 +118,7 @@ class Subscribing:
         if since is not None:
             self._services.metrics.resumes.labels(outcome.reason or "recovered").inc()
         reply = self._encode_reply(access, unread, outcome, messages)
-        self._connection.charge_answer(len(reply))
+        self._connection.allowance.charge_answer(len(reply))
         self._connection.reply(self._command.id, reply)
         if not room.go_live(
             self._connection,

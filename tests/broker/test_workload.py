@@ -6,9 +6,10 @@ from functools import partial
 
 import trio
 
+from broker.fairness import Asking, Work
 from broker.protocol.commands import History, Ping, Publish, Subscribe
-from broker.rates import Allowance
-from broker.workload import Work, Workload
+from broker.rates import Allowance, paces_of
+from broker.workload import Workload
 from config import limits
 
 
@@ -20,6 +21,9 @@ class _Tasks:
         self.waiting = 0
         self.done: list[int] = []
 
+    def add(self, _asking: Asking, work: Work) -> None:
+        self.begun.append(work)
+
     def count_waiting(self, step: int) -> None:
         self.waiting += step
 
@@ -30,12 +34,17 @@ class _Tasks:
         raise ValueError
 
 
+class _Connection:
+    channel = "default//ann"
+    is_closed = False
+
+
 async def test_only_so_many_at_once_and_the_rest_in_order():
     tasks = _Tasks()
-    workload = Workload(tasks.begun.append, tasks.count_waiting)
+    workload = Workload(tasks, tasks)
     most = limits.COMMANDS_AT_ONCE
     for number in range(most + 10):
-        workload.add(partial(tasks.note, number))
+        workload.add(_Connection(), partial(tasks.note, number))
     assert (len(tasks.begun), tasks.waiting) == (most, 10)
     for place in range(most + 10):
         await tasks.begun[place]()
@@ -45,10 +54,10 @@ async def test_only_so_many_at_once_and_the_rest_in_order():
 
 async def test_one_that_fails_makes_room_too():
     tasks = _Tasks()
-    workload = Workload(tasks.begun.append, tasks.count_waiting)
+    workload = Workload(tasks, tasks)
     for _ in range(limits.COMMANDS_AT_ONCE):
-        workload.add(tasks.fail)
-    workload.add(partial(tasks.note, 1))
+        workload.add(_Connection(), tasks.fail)
+    workload.add(_Connection(), partial(tasks.note, 1))
     try:
         await tasks.begun[0]()
     except ValueError:
@@ -58,9 +67,9 @@ async def test_one_that_fails_makes_room_too():
 
 async def test_after_the_end_nothing_that_waits_is_begun():
     tasks = _Tasks()
-    workload = Workload(tasks.begun.append, tasks.count_waiting)
+    workload = Workload(tasks, tasks)
     for number in range(limits.COMMANDS_AT_ONCE + 1):
-        workload.add(partial(tasks.note, number))
+        workload.add(_Connection(), partial(tasks.note, number))
     workload.clear()
     await tasks.begun[0]()
     assert len(tasks.begun) == limits.COMMANDS_AT_ONCE
@@ -76,7 +85,7 @@ def _taken(allowance: Allowance, command: type, now: float) -> int:
 
 def test_a_client_comes_back_to_all_of_its_rooms_but_reads_slower_afterwards():
     """Ten times as many at once as messages, and some; then twice as many a second (A11)."""
-    allowance = Allowance(50.0, now=0.0)
+    allowance = Allowance(paces_of(50.0))
     assert _taken(allowance, Subscribe, 0.0) == 1100
     assert _taken(allowance, History, 1.0) == 100
     assert _taken(allowance, Publish, 1.0) == 100
@@ -84,11 +93,12 @@ def test_a_client_comes_back_to_all_of_its_rooms_but_reads_slower_afterwards():
 
 
 def test_large_answers_count_by_their_size():
-    allowance = Allowance(50.0, now=0.0)
+    allowance = Allowance(paces_of(50.0))
+    assert allowance.take(Subscribe, 0.0) == 0
     for _ in range(100):
         allowance.charge_answer(limits.RESUME_BYTES_MAX)
-    # 100 * 11.25 tokens: twenty-five more than there are.
-    assert allowance.take(Subscribe, 0.0) > 0.25
-    assert allowance.take(Subscribe, 0.24) > 0
-    assert allowance.take(Subscribe, 0.27) == 0
+    # One and 100 * 11.25 tokens: twenty-six more than there are.
+    assert allowance.take(Subscribe, 0.0) > 0.26
+    assert allowance.take(Subscribe, 0.25) > 0
+    assert allowance.take(Subscribe, 0.28) == 0
     assert allowance.take(Ping, 0.0) == 0

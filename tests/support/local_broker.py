@@ -27,6 +27,7 @@ from broker.fairness import Fairness
 from broker.handshake import Handshake
 from broker.node import Node
 from broker.protocol.events import TimeTexts
+from broker.rates import paces_of
 from broker.services import Services
 from config import limits
 from config.metrics import Metrics
@@ -210,6 +211,7 @@ async def open_broker(
                 counts=counts,
                 times=TimeTexts(),
                 start=start,
+                paces=paces_of(settings.rate_messages_per_second),
                 fairness=Fairness(start),
             )
             await nursery.start(node.run)

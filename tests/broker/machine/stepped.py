@@ -32,6 +32,7 @@ from broker.outbox import Outbox
 from broker.protocol import errors
 from broker.protocol.events import TimeTexts
 from broker.protocol.states import State
+from broker.rates import paces_of
 from broker.services import Services
 from config.metrics import Metrics
 from config.settings import load_settings
@@ -273,6 +274,7 @@ class World:
             settings=SETTINGS, node=self.node, store=store, db=nobody, verifier=nobody,
             access=access, seeder=seeder, publisher=nobody, changer=nobody, marker=nobody,
             metrics=METRICS, counts=counts, times=TimeTexts(), start=nursery.start_soon,
+            paces=paces_of(SETTINGS.rate_messages_per_second),
             fairness=Fairness(nursery.start_soon),
         )  # fmt: skip
         with (
