@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from bench.dialect import Dialect, Frame, Kind, parse_object
-from bench.peers.payloads import event_of
+from bench.peers.payloads import message_of
 from bench.peers.places import GoPackage
 from bench.peers.processes import HOST, serving
 from bench.peers.server import ServerPeer
@@ -40,9 +40,9 @@ class CentrifugoDialect(Dialect):
         return f'{{"id":{number + _CONNECT_ID + 1},"subscribe":{{"channel":"{room}"}}}}'.encode()
 
     def publish(self, number: int, room: str, sender: str, run: str) -> bytes:
-        event = event_of(number, room, sender, run)
+        message = message_of(number, room, sender, run)
         head = f'{{"id":{number},"publish":{{"channel":"{room}","data":'.encode()
-        return head + event + b"}}"
+        return head + message + b"}}"
 
     def classify(self, data: bytes, start: int, end: int) -> Frame:
         if data.startswith(_PUSH, start, end):

@@ -21,7 +21,7 @@ from bench.peers.centrifugo import CentrifugoDialect, settings
 from bench.peers.check import SIZE_TOLERANCE, place_for
 from bench.peers.nats import NatsDialect
 from bench.peers.nchan import NchanDialect
-from bench.peers.payloads import event_of
+from bench.peers.payloads import event_of, message_of
 from bench.peers.places import SERVERS, Package
 from bench.peers.plain import PlainDialect
 from bench.peers.server import page_request
@@ -31,8 +31,9 @@ from tests.support.waiting import wait_until_sync
 from workers.embedded import redis as embedded_redis
 
 EVENT = event_of(7, "room", "alice", "run")
+MESSAGE = message_of(7, "room", "alice", "run")
 SOCKET_IO_EVENT = b'42["message.created",' + EVENT + b"]"
-PUSH = b'{"push":{"channel":"room","pub":{"data":' + EVENT + b',"offset":9}}}'
+PUSH = b'{"push":{"channel":"room","pub":{"data":' + MESSAGE + b',"offset":9}}}'
 MSG = b"MSG room 1 %d\r\n%b\r\n" % (len(EVENT), EVENT)
 
 
@@ -145,7 +146,7 @@ def test_a_subscription_to_another_room_is_an_error(dialect: Dialect, good: byte
         (NatsDialect(), b"PUB room %d\r\n%b\r\n" % (len(EVENT), EVENT)),
         (
             CentrifugoDialect(),
-            b'{"id":7,"publish":{"channel":"room","data":' + EVENT + b"}}",
+            b'{"id":7,"publish":{"channel":"room","data":' + MESSAGE + b"}}",
         ),
         (SocketIoDialect(), None),
         (PlainDialect(), None),
