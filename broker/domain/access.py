@@ -112,7 +112,7 @@ class AccessReader:
         """
         # What can be no id is not asked for: PostgreSQL refuses NUL, for one.
         row = (
-            await access_rows.read_access(self._db, project, room, user)
+            await access_rows.gather_access(self._db, project, room, user)
             if is_room_id(room)
             else None
         )

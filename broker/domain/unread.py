@@ -25,6 +25,7 @@ from storage.postgres.unread import (
     ArchivedUnread,
     UnreadAsked,
     count_archived,
+    count_archived_of,
 )
 from storage.redis.entries import parse_entry
 from storage.redis.outcomes import UnreadInputs
@@ -184,7 +185,7 @@ class UnreadSoFar(NamedTuple):
             mark = max(read_seq, archived.read_seq)
             gone = _gone_above(tail, mark)
             again = UnreadAsked(self.reader.room_pk, self.reader.user, mark, gone, until=seq)
-            archived = (await count_archived(db, [again]))[0] or archived._replace(unread=0)
+            archived = await count_archived_of(db, again) or archived._replace(unread=0)
         else:
             tail.gone |= self.gone
         return Unread(archived.read_seq, add_tail(archived, tail, self.reader.user))
@@ -195,7 +196,7 @@ async def begin_count(db: Database, rooms: InputsReader, reader: Reader) -> Unre
     inputs = (await rooms.unread_inputs([(reader.key, [reader.user])]))[0]
     gone = frozenset(parse_tail(inputs.lag, offset=inputs.offset, seq=inputs.seq).gone)
     one = UnreadAsked(reader.room_pk, reader.user, inputs.read_seqs[0], gone)
-    archived = (await count_archived(db, [one]))[0]
+    archived = await count_archived_of(db, one)
     return None if archived is None else UnreadSoFar(reader, archived, gone)
 
 

@@ -7,6 +7,7 @@ user_id), blocks (project, user_id, blocked).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from storage.postgres.pool import Database
@@ -30,6 +31,34 @@ async def read_access(db: Database, project: str, room: str, user: str | None) -
     return await db.fetchrow(_ACCESS, project, room, user)
 
 
+# LIMIT keeps the lookup of each its own, by the indexes, whatever statistics say of all of them.
+_ACCESSES = """
+SELECT asked.place, found.*
+FROM unnest($1::text[], $2::text[], $3::text[]) WITH ORDINALITY
+     AS asked(project, room, user_id, place)
+CROSS JOIN LATERAL ({access} LIMIT 1) AS found
+""".replace(
+    "{access}",
+    _ACCESS.replace("$1", "asked.project")
+    .replace("$2", "asked.room")
+    .replace("$3", "asked.user_id"),
+)
+
+
+async def gather_access(db: Database, project: str, room: str, user: str | None) -> Any:
+    """The same as of after the call, asked together with all who ask meanwhile."""
+    return await db.gather(_read_accesses, (project, room, user))
+
+
+async def _read_accesses(
+    connection: Any, asked: Sequence[tuple[str, str, str | None]]
+) -> list[Any]:
+    found: list[Any] = [None] * len(asked)
+    for row in await connection.fetch(_ACCESSES, *zip(*asked, strict=True)):
+        found[row["place"] - 1] = row
+    return found
+
+
 _STANDING_AMONG = """
 SELECT u.id, m.user_id IS NOT NULL AS is_member,
        EXISTS (SELECT FROM bans b WHERE b.room_pk = r.pk AND b.user_id = u.id) AS is_banned
@@ -37,7 +66,7 @@ FROM rooms r CROSS JOIN unnest($3::text[]) AS u(id)
 LEFT JOIN members m ON m.room_pk = r.pk AND m.user_id = u.id
 WHERE r.project = $1 AND r.id = $2 AND r.deleted_at IS NULL
 """
-STATEMENTS = {"access": _ACCESS, "standing_among": _STANDING_AMONG}
+STATEMENTS = {"access": _ACCESS, "accesses": _ACCESSES, "standing_among": _STANDING_AMONG}
 """Reads of this module, for the test that looks at their plans."""
 
 

@@ -1,9 +1,7 @@
 """PostgreSQL for trio code: `open_database` gives a Database whose methods are awaited from trio.
 
 asyncpg needs asyncio, so it lives on one asyncio thread (anyio's blocking portal, uvloop) behind
-this file; nothing else knows that there is another loop. A call is put into a queue and the other
-thread woken once for all that is in it; its answer comes back the same way. That costs about half
-of what one portal call per query costs.
+this file; nothing else knows that there is another loop (`bridge` is the way there).
 
 Errors: StorageUnavailable (the server is away or too slow; `outcome` says whether the work may have
 been done) and StorageRefused (values or constraints). Opening needs no server: it may be away at
@@ -16,20 +14,19 @@ transaction rolled back, and only then the caller goes on. A cancelled write may
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from functools import partial
-from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import outcome
 import trio
 from anyio.from_thread import start_blocking_portal
 
 from config.limits import COMMAND_TIMEOUT
-from storage.errors import StorageUnavailable
+from storage.postgres.bridge import Bridge
 from storage.postgres.connecting import ConnectionOptions
 from storage.postgres.connections import ConnectionPool, PoolStatistics, Work, raise_translated
+from storage.postgres.gathering import Asked, Found, Gatherer, Statement
 
 if TYPE_CHECKING:
     import asyncpg
@@ -46,9 +43,10 @@ CLOSE_DEADLINE: Final = 5.0
 class Database:
     """Queries and transactions on one pool. Every method may be called by many tasks at once."""
 
-    def __init__(self, bridge: _Bridge, pool: ConnectionPool) -> None:
+    def __init__(self, bridge: Bridge, pool: ConnectionPool) -> None:
         self._bridge = bridge
         self._pool = pool
+        self._gatherers: dict[Statement[Any, Any], Gatherer[Any, Any]] = {}
         self.times = pool.times
 
     async def fetch(
@@ -78,6 +76,22 @@ class Database:
         connection and nothing else, and must not touch what belongs to trio.
         """
         return await self._bridge.call(lambda: self._pool.run(work, timeout))
+
+    async def gather(self, statement: Statement[Asked, Found], asked: Asked) -> Found:
+        """Ask together with all who ask by the same `statement` meanwhile; see `gathering`.
+
+        What comes is as of some instant after the call. `statement` must be a function of a module.
+        """
+        gatherer = self._gatherers.get(statement)
+        if gatherer is None:
+            gatherer = self._gatherers[statement] = Gatherer(self._submit, statement)
+        found: Found = await gatherer.ask(asked)
+        return found
+
+    def _submit(
+        self, work: Work[T], on_done: Callable[[outcome.Outcome[T]], None]
+    ) -> Callable[[], object]:
+        return self._bridge.submit(lambda: self._pool.run(work, None), on_done)
 
     async def transaction(self, work: Work[T], *, retry: bool = True) -> T:
         """Run `work` (see `run`) in one transaction and return its result after the commit.
@@ -123,7 +137,7 @@ class Database:
 class HeldTransaction:
     """A transaction that its owner has open; see `Database.open_transaction`."""
 
-    def __init__(self, bridge: _Bridge, connection: asyncpg.Connection) -> None:
+    def __init__(self, bridge: Bridge, connection: asyncpg.Connection) -> None:
         self._bridge = bridge
         self._connection = connection
         self.failure: BaseException | None = None
@@ -170,7 +184,7 @@ async def open_database(
         pool = ConnectionPool(options)
         loop = portal.call(asyncio.get_running_loop)
         try:
-            yield Database(_Bridge(loop), pool)
+            yield Database(Bridge(loop), pool)
         finally:
             await _call_bounded(lambda: portal.call(pool.close))
     finally:
@@ -181,96 +195,3 @@ async def _call_bounded(blocking: Callable[[], object]) -> None:
     """Run clean-up in a thread, also when cancelled, but never for ever."""
     with trio.move_on_after(CLOSE_DEADLINE, shield=True):
         await trio.to_thread.run_sync(blocking, abandon_on_cancel=True)
-
-
-class _Call:
-    """One awaited call on its way to the asyncio thread and back."""
-
-    __slots__ = ("cancelled", "factory", "raise_cancel", "result", "task", "waiter")
-
-    def __init__(
-        self, factory: Callable[[], Awaitable[object]], waiter: trio.lowlevel.Task
-    ) -> None:
-        self.factory = factory
-        self.waiter = waiter
-        self.task: asyncio.Task[object] | None = None
-        self.cancelled = False
-        self.raise_cancel: Callable[[], object] | None = None
-        self.result: outcome.Outcome[object] | None = None
-
-
-class _Bridge:
-    """Carries calls from trio tasks to the asyncio thread and their results back.
-
-    `_inbound` and `_outbound` are filled by one thread and emptied by the other (deque operations
-    are atomic); the flag beside each says that a wake-up is already under way.
-    """
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
-        self._trio = trio.lowlevel.current_trio_token()
-        self._inbound: deque[_Call] = deque()
-        self._outbound: deque[_Call] = deque()
-        self._inbound_woken = False
-        self._outbound_woken = False
-
-    async def call(self, factory: Callable[[], Awaitable[T]]) -> T:
-        """Run the coroutine that `factory` makes on the asyncio thread; return what it returns."""
-        await trio.lowlevel.checkpoint_if_cancelled()
-        call = _Call(factory, trio.lowlevel.current_task())
-        self._inbound.append(call)
-        if not self._inbound_woken:
-            self._inbound_woken = True
-            self._loop.call_soon_threadsafe(self._start_calls)
-
-        def abort(raise_cancel: Callable[[], object]) -> trio.lowlevel.Abort:
-            # The caller goes on only when the other side has cleaned up.
-            call.raise_cancel = raise_cancel
-            self._loop.call_soon_threadsafe(self._cancel, call)
-            return trio.lowlevel.Abort.FAILED
-
-        return cast("T", await trio.lowlevel.wait_task_rescheduled(abort))
-
-    def _start_calls(self) -> None:
-        self._inbound_woken = False
-        while self._inbound:
-            call = self._inbound.popleft()
-            if call.cancelled:
-                self._finish(call)
-                continue
-            call.task = self._loop.create_task(_as_coroutine(call.factory))
-            call.task.add_done_callback(partial(self._end_call, call))
-
-    def _cancel(self, call: _Call) -> None:
-        call.cancelled = True
-        if call.task is not None:
-            call.task.cancel()
-
-    def _end_call(self, call: _Call, task: asyncio.Task[object]) -> None:
-        if not task.cancelled():
-            error = task.exception()
-            call.result = outcome.Value(task.result()) if error is None else outcome.Error(error)
-        self._finish(call)
-
-    def _finish(self, call: _Call) -> None:
-        self._outbound.append(call)
-        if not self._outbound_woken:
-            self._outbound_woken = True
-            self._trio.run_sync_soon(self._deliver)
-
-    def _deliver(self) -> None:
-        self._outbound_woken = False
-        while self._outbound:
-            call = self._outbound.popleft()
-            result = call.result
-            if result is None:
-                result = outcome.capture(call.raise_cancel or _raise_closed)
-            trio.lowlevel.reschedule(call.waiter, result)
-
-
-async def _as_coroutine(factory: Callable[[], Awaitable[object]]) -> object:
-    return await factory()
-
-
-def _raise_closed() -> object:
-    raise StorageUnavailable("postgres", "unknown", "the database is being closed")

@@ -65,10 +65,17 @@ class ArchivedUnread(NamedTuple):
 
 async def count_archived(db: Database, asked: Sequence[UnreadAsked]) -> list[ArchivedUnread | None]:
     """The counts, in the order asked; None for who is no member. Raises StorageUnavailable."""
+    return list(await db.run(lambda connection: _count(connection, asked))) if asked else []
+
+
+async def count_archived_of(db: Database, asked: UnreadAsked) -> ArchivedUnread | None:
+    """One count, as of after the call; asked for together with all who ask meanwhile."""
+    return await db.gather(_count, asked)
+
+
+async def _count(connection: Any, asked: Sequence[UnreadAsked]) -> Sequence[ArchivedUnread | None]:
     found: list[ArchivedUnread | None] = [None] * len(asked)
-    if not asked:
-        return found
-    rows: Any = await db.fetch(
+    rows: Any = await connection.fetch(
         _COUNT,
         [one.room_pk for one in asked],
         [one.user for one in asked],

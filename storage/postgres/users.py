@@ -39,8 +39,14 @@ class NewUser:
     metadata: str = "{}"
 
 
-_STATE: Final = """
-SELECT status, deleted_at, tokens_revoked_at FROM users WHERE project = $1 AND id = $2
+# LIMIT keeps the lookup of each its own, by the index, whatever statistics say of all of them.
+_STATES: Final = """
+SELECT asked.place, u.status, u.deleted_at, u.tokens_revoked_at
+FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS asked(project, id, place)
+CROSS JOIN LATERAL (
+    SELECT status, deleted_at, tokens_revoked_at
+    FROM users WHERE project = asked.project AND id = asked.id LIMIT 1
+) AS u
 """
 _INSERT_NAMED: Final = """
 INSERT INTO users (project, id, display_name) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING
@@ -80,16 +86,26 @@ WITH made AS (
     RETURNING *
 )
 {{user}}""".replace("{{user}}", USER_OBJECT.replace("{{source}}", "made"))
-STATEMENTS: Final = {"state": _STATE, "fetch": _FETCH, "live": _LIVE}
+STATEMENTS: Final = {"states": _STATES, "fetch": _FETCH, "live": _LIVE}
 """Reads of this module, for the test that looks at their plans."""
 
 
 async def fetch_state(db: Database, project: str, user: str) -> UserState | None:
-    """The user's state, deleted or not; None if there never was one."""
-    row: Any = await db.fetchrow(_STATE, project, user)
-    if row is None:
-        return None
-    return UserState(row["status"], row["deleted_at"] is not None, row["tokens_revoked_at"])
+    """The user's state, deleted or not; None if there never was one. As of after the call.
+
+    Asked together with all who ask meanwhile.
+    """
+    return await db.gather(_fetch_states, (project, user))
+
+
+async def _fetch_states(
+    connection: Any, asked: Sequence[tuple[str, str]]
+) -> list[UserState | None]:
+    found: list[UserState | None] = [None] * len(asked)
+    projects, users = zip(*asked, strict=True)
+    for place, status, deleted_at, revoked_at in await connection.fetch(_STATES, projects, users):
+        found[place - 1] = UserState(status, deleted_at is not None, revoked_at)
+    return found
 
 
 async def insert_if_absent(db: Database, project: str, user: str, name: str | None) -> None:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from broker.domain.unread import Reader, UnreadSoFar, add_tail, parse_tail
-from storage.postgres.unread import UNREAD_MAX, ArchivedUnread
+from storage.postgres.unread import UNREAD_MAX, ArchivedUnread, UnreadAsked
 from storage.redis.entries import Entry, pack_entry
 
 USERS = ["alice", "bob", None]
@@ -101,6 +101,9 @@ class Later:
     def __init__(self, history: History, read_seq: int) -> None:
         self.history = history
         self.read_seq = read_seq
+
+    async def gather(self, statement: Any, asked: UnreadAsked) -> Any:
+        return (await statement(self, [asked]))[0]
 
     async def fetch(self, _query: str, *args: Any) -> list[dict[str, Any]]:
         (_pk,), (user,), (mark,), (until,), (gone,), _limit = args

@@ -211,7 +211,7 @@ STATEMENTS = {
         room_lists.STATEMENTS["active far"],
         ("p1", "user6", 1000, 50, 10.0),
     ),
-    "users state": (users.STATEMENTS["state"], ("p1", "user1")),
+    "users states": (users.STATEMENTS["states"], (["p1", "p2"] * 16, ["user1", "user2"] * 16)),
     "users fetch": (users.STATEMENTS["fetch"], ("p1", "user1")),
     "users live": (users.STATEMENTS["live"], ("p1", ["user1", "user6"])),
     "user_changes list": (user_changes.STATEMENTS["list"], ("p1", 0, 50)),
@@ -269,6 +269,10 @@ STATEMENTS = {
     "members departed": (members.STATEMENTS["departed"], ("p1", "room6", "user21")),
     "room_locks roles": (room_locks.STATEMENTS["roles"], (7, ["user1"])),
     "access access": (access.STATEMENTS["access"], ("p1", "direct6", "a6")),
+    "access accesses": (
+        access.STATEMENTS["accesses"],
+        (["p1", "p2"] * 16, ["direct6", "room2"] * 16, ["a6", "user1"] * 16),
+    ),
     "unread count": (
         unread.STATEMENTS["count"],
         ([7, 8], ["user1", "user2"], [10, -1], [2**63 - 1, 50], ["{}", "{20,30}"], 1000),
