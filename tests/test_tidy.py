@@ -148,7 +148,9 @@ def _changes(module: ast.Module) -> Iterator[tuple[ast.stmt | ast.expr, str]]:
                 yield node, target.value.id
 
 
-@pytest.mark.parametrize("name", ["limits", "api_limits", "process_limits", "wire_limits"])
+@pytest.mark.parametrize(
+    "name", ["limits", "api_limits", "archive_limits", "process_limits", "wire_limits"]
+)
 def test_every_limit_is_used_and_has_its_reason(name: str) -> None:
     limits = ROOT / "config" / f"{name}.py"
     lines = limits.read_text(encoding="utf-8").splitlines()

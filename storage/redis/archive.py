@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple, cast
 
+from config.archive_limits import ARCHIVE_BATCH_BYTES
 from storage.errors import StorageUnavailable
 from storage.redis.blocking import BlockingConnection
 from storage.redis.client import RedisClient
@@ -19,6 +20,9 @@ from storage.redis.limits import StoreLimits
 from storage.redis.lives import Lives
 from storage.redis.script_loader import ScriptSet, run_script
 
+READ_CHUNK = 500
+"""Entries of a batch that are read in one call: some milliseconds of Redis, and at most some 30 MB
+where every event is as large as it may be. A batch ends early behind whole ones only."""
 FIND_CHUNK = 500
 """Entries looked at in one call: about a millisecond of Redis."""
 FIND_MAX = 20_000
@@ -61,14 +65,32 @@ class ArchiveStore:
         return self._keys.partitions
 
     async def read_batch(self, partition: int, count: int) -> list[ArchiveEntry]:
-        """The oldest `count` entries, in the order they were appended."""
-        reply = await self._client.execute(
-            "XRANGE", self._keys.archive(partition), "-", "+", "COUNT", count
-        )
+        """The oldest `count` entries, in the order they were appended.
+
+        Fewer, but at least READ_CHUNK, where they are larger than ARCHIVE_BATCH_BYTES together.
+        """
+        read = await self._read_range(partition, "-", min(count, READ_CHUNK))
+        total_bytes = sum(len(fields[1]) for _id, fields in read)
+        has_more = len(read) == READ_CHUNK
+        while has_more and len(read) < count and total_bytes < ARCHIVE_BATCH_BYTES:
+            wanted = min(count - len(read), READ_CHUNK)
+            # From the last one on, which has to be there still: another server's stream, after a
+            # failover, may have entries below it that this reading would pass by.
+            last = read[-1]
+            again = await self._read_range(partition, last[0], wanted + 1)
+            if not again or again[0] != last:
+                break
+            has_more = len(again) > wanted
+            read += again[1:]
+            total_bytes += sum(len(fields[1]) for _id, fields in again[1:])
         return [
-            ArchiveEntry(entry_id, fields[1], parse_entry(fields[1]))
-            for entry_id, fields in cast("list[Any]", reply)
+            ArchiveEntry(entry_id, fields[1], parse_entry(fields[1])) for entry_id, fields in read
         ]
+
+    async def _read_range(self, partition: int, first: str | bytes, count: int) -> list[Any]:
+        key = self._keys.archive(partition)
+        reply = await self._client.execute("XRANGE", key, first, "+", "COUNT", count)
+        return cast("list[Any]", reply)
 
     def life_of(self, partition: int) -> str:
         """The life in which the partition is read and acknowledged now."""

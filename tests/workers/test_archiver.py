@@ -6,6 +6,8 @@ import trio
 from storage.errors import StorageRefused, StorageUnavailable
 from storage.postgres.seeds import UNREPORTED_SKIP
 from storage.redis.answered import AnsweredNumbers
+from storage.redis.archive import READ_CHUNK
+from storage.redis.entries import Entry, pack_entry
 from tests.support.servers import PostgresServer, RedisServer
 from tests.support.waiting import wait_until
 from tests.workers.archiver_parts import (
@@ -99,6 +101,40 @@ async def test_stopping_finishes_the_batch_in_hand(system: System):
         archiver.stop()
     assert await system.database.fetchval("SELECT count(*) FROM messages") == 5
     assert await system.backlog() == 15
+
+
+async def test_a_batch_that_large_events_have_ended_is_not_taken_for_the_last(system: System):
+    """The partition is marked due once: whoever stopped at the first batch would stop for good."""
+    key = await system.create_room("general")
+    await system.database.execute("UPDATE rooms SET epoch = 'e'")
+    count = READ_CHUNK + 5
+    partition = system.store.keys.partition(key)
+    data = b'{"id":"0198c5b6-7a0e-7000-8000-000000000000"}'
+    await system.store.archive.append_again(
+        partition,
+        [
+            pack_entry(Entry("e", n, n, n, "message.created", key, "alice", 0, data))
+            for n in range(1, count + 1)
+        ],
+    )
+
+    class LargeEvents:
+        """Reads as if every event were large."""
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(system.store.archive, name)
+
+        async def read_batch(self, number: int, wanted: int) -> object:
+            return await system.store.archive.read_batch(number, min(wanted, READ_CHUNK))
+
+    archiver = build_archiver(system, store=LargeEvents(), batch=5 * READ_CHUNK)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(archiver.run)
+        archiver.mark_due(partition)
+        await wait_until(system.is_archived, what="the archive is empty")
+        archiver.stop()
+    assert await system.database.fetchval("SELECT archived_offset FROM rooms") == count
+    assert await system.database.fetchval("SELECT count(*) FROM messages") == count
 
 
 async def test_an_outage_of_postgres_loses_nothing(

@@ -27,7 +27,7 @@ from storage.errors import StorageUnavailable
 from storage.postgres.archive import BatchResult, lock_partition, write_batch
 from storage.postgres.archive_plan import Incoming
 from storage.postgres.pool import Database
-from storage.redis.archive import ArchiveStore
+from storage.redis.archive import READ_CHUNK, ArchiveStore
 from storage.redis.entries import Entry
 
 # Flushes under way at once in one process: enough to hide the waiting for PostgreSQL, few enough
@@ -156,7 +156,8 @@ class Archiver:
                 is_busy = is_busy or (count or 0) >= BUSY_EVENTS
                 if count is None:
                     await self._pause(LOCKED_DELAY * (0.5 + random.random()))
-                elif count < self._options.batch:
+                elif count < min(self._options.batch, READ_CHUNK):
+                    # Less than what is read at once: that was everything.
                     break
             if not self._stopping.is_set():
                 self._due[partition] = trio.Event()
