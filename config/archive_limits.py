@@ -5,3 +5,8 @@ from typing import Final
 # A batch of large events ends once it has so many bytes: what an archiver holds of each of its
 # flushes, and about a tenth of a second of PostgreSQL, in which the rooms of the batch are locked.
 ARCHIVE_BATCH_BYTES: Final = 4 * 1024 * 1024
+
+# Batches in one transaction where so many wait. What a batch costs for its rooms (locking and
+# moving them, their members' marks, notifying) is shared by all of its events: four together cost
+# half of four alone. More give little, and who waits for the newest event waits for all of it.
+ARCHIVE_BATCHES_TOGETHER: Final = 4

@@ -186,7 +186,9 @@ class Settings(BaseSettings):
 
     # --- the archive ---
     archive_batch: Annotated[int, Whole(1, 10_000, "events")] = Field(
-        2000, description="Events in one transaction; fewer once they are 4 MiB together."
+        500,
+        description="Events of a batch. Up to four batches that wait are one transaction, "
+        "fewer once they are 4 MiB together.",
     )
     archive_interval: Annotated[float, Duration(0.001, _MINUTE)] = Field(
         0.1,

@@ -39,7 +39,7 @@ def test_the_defaults_are_those_of_the_contract() -> None:
         "rate_messages_per_second": 50, "rate_requests_per_second": 50,
         "max_subscriptions": 1000, "quiet_room_users": 200, "idempotency_window": 600.0,
         "ping_interval": 25.0, "pong_timeout": 8.0, "auth_timeout": 10.0, "node_lease": 15.0,
-        "presence_grace": 3.0, "drain_seconds": 20, "archive_batch": 2000,
+        "presence_grace": 3.0, "drain_seconds": 20, "archive_batch": 500,
         "archive_interval": 0.1, "archive_backlog_limit": 1_000_000,
         "auto_create_users": True, "token_creates_rooms": True, "jwt_user_claim": "sub",
     }  # fmt: skip

@@ -24,6 +24,7 @@ from broker.domain.message_removals import MessageRemover
 from broker.domain.notifying import Notifier
 from broker.domain.seeding import Seeder
 from broker.domain.user_changes import UserChanges
+from config.archive_limits import ARCHIVE_BATCHES_TOGETHER
 from config.metrics import Metrics, serve_metrics
 from config.settings import Settings
 from config.spans import open_spans
@@ -76,7 +77,8 @@ async def serve_archiver(settings: Settings, *, ready: Callable[[str], None]) ->
                 database=database,
                 store=store.archive,
                 options=ArchiverOptions(
-                    batch=settings.archive_batch, interval=settings.archive_interval
+                    batch=settings.archive_batch * ARCHIVE_BATCHES_TOGETHER,
+                    interval=settings.archive_interval,
                 ),
                 metrics=metrics,
                 note=notices.note,
