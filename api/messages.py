@@ -34,13 +34,12 @@ from api.openapi.operations import EITHER, describe
 from api.routes import Route
 from api.services import Services
 from broker.domain.access import Actor
-from broker.domain.history import load_page
+from broker.domain.history import load_page_as
 from broker.domain.roles import Action
 from broker.protocol.errors import ProtocolError
 from broker.protocol.message_changes import MessageEdit, parse_message_edit
 from broker.protocol.message_draft import MessageDraft, check_draft, parse_message_draft
 from storage.postgres.message_filters import MessageFilter
-from storage.redis.keys import room_key
 
 _FIXED: Final = frozenset(MessageDocument.__struct_fields__) - {
     "content",
@@ -208,15 +207,13 @@ class MessageRoutes:
         services = self._services
         query = page_query(chosen)
         reveal = is_revealed(actor)
-        access = await services.access.read_as(actor, room)
-        access.require(Action.READ, actor, room)
-        page = await load_page(
+        page = await load_page_as(
             services.db,
             services.store.rooms,
-            room_key(actor.project, room),
-            room_pk=access.room_pk,
+            services.access,
+            actor,
+            room,
             query=query,
-            viewer=actor.user,
             reveal=reveal,
             with_users=query.skip is None,
         )

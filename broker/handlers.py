@@ -18,7 +18,7 @@ import trio
 
 from broker import admission
 from broker.domain import roles
-from broker.domain.history import PageQuery, load_page
+from broker.domain.history import PageQuery, load_page_as
 from broker.domain.identity import Identity
 from broker.domain.publishing import Published
 from broker.live_commands import answer_live
@@ -184,26 +184,24 @@ async def mark(connection: Connection, services: Services, command: Marking) -> 
 
 async def history(connection: Connection, services: Services, command: History) -> None:
     """A page of messages; needs no subscription."""
-    actor = connection.actor
-    access = await services.access.read(actor.project, command.room, actor.user)
-    access.require(roles.Action.READ, actor, command.room)
-    page = await load_page(
+    page = await load_page_as(
         services.db,
         services.store.rooms,
-        room_key(actor.project, command.room),
-        room_pk=access.room_pk,
+        services.access,
+        connection.actor,
+        command.room,
         query=PageQuery(
             limit=command.limit or PAGE_DEFAULT,
             before=command.before,
             after=command.after,
             bytes_max=limits.SERVER_FRAME_BYTES_MAX - FRAME_MARGIN,
         ),
-        viewer=actor.user,
     )
     has_more = page.has_more_after if command.after is not None else page.has_more_before
     more = b"true" if has_more else b"false"
-    connection.allowance.charge_answer(len(page.items))
-    connection.reply(command.id, b'{"messages":%b,"has_more":%b}' % (page.items, more))
+    items = page.items
+    connection.allowance.charge_answer(len(items))
+    connection.reply(command.id, b'{"messages":%b,"has_more":%b}' % (items, more))
 
 
 async def refresh(connection: Connection, services: Services, command: Auth | Refresh) -> None:

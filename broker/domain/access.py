@@ -11,12 +11,13 @@ from collections import OrderedDict
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
 from broker.domain import roles
 from broker.protocol.errors import ProtocolError
 from broker.protocol.ids import is_room_id
 from storage.postgres import access as access_rows
-from storage.postgres.pool import Database
+from storage.postgres.pool import Database, RowReader
 
 ACCESS_CACHE_MAX = 50_000
 """Roles one process remembers: some 300 bytes each, so 15 MiB at most."""
@@ -92,6 +93,35 @@ class Access:
             raise ProtocolError(code)
 
 
+async def fetch_standing(
+    reader: RowReader, project: str, room: str, user: str | None
+) -> Access | None:
+    """The standing as PostgreSQL has it, also in a deleted room; None if there never was one.
+
+    Also within a `work`, to which everything here is safe.
+    """
+    return _standing_of(await access_rows.read_access(reader, project, room, user))
+
+
+def _standing_of(row: Any) -> Access | None:
+    if row is None:
+        return None
+    return Access(
+        room_pk=row["pk"],
+        kind=row["kind"],
+        version=row["version"],
+        role=row["role"],
+        frozen=row["frozen"],
+        default_role=row["default_role"],
+        muted_until=row["muted_until"],
+        read_seq=-1 if row["read_seq"] is None else row["read_seq"],
+        archived_offset=row["archived_offset"],
+        banned=row["banned"],
+        blocked=row["blocked"],
+        deleted=row["deleted"],
+    )
+
+
 class AccessReader:
     """Reads standings, and remembers the newest ones for the hot path."""
 
@@ -116,28 +146,26 @@ class AccessReader:
             if is_room_id(room)
             else None
         )
-        key = f"{project}/{room}"
-        if row is None or (row["deleted"] and not deleted_too):
-            self._known.pop((key, user), None)
+        return self.take(_standing_of(row), project, room, user, deleted_too=deleted_too)
+
+    def take(
+        self,
+        access: Access | None,
+        project: str,
+        room: str,
+        user: str | None,
+        *,
+        deleted_too: bool = False,
+    ) -> Access:
+        """What `fetch_standing` has just found, remembered. Raises `room_not_found`."""
+        place = (f"{project}/{room}", user)
+        if access is None or (access.deleted and not deleted_too):
+            self._known.pop(place, None)
             raise ProtocolError("room_not_found")
-        access = Access(
-            room_pk=row["pk"],
-            kind=row["kind"],
-            version=row["version"],
-            role=row["role"],
-            frozen=row["frozen"],
-            default_role=row["default_role"],
-            muted_until=row["muted_until"],
-            read_seq=-1 if row["read_seq"] is None else row["read_seq"],
-            archived_offset=row["archived_offset"],
-            banned=row["banned"],
-            blocked=row["blocked"],
-            deleted=row["deleted"],
-        )
         if access.deleted:
             return access
-        self._known[key, user] = access
-        self._known.move_to_end((key, user))
+        self._known[place] = access
+        self._known.move_to_end(place)
         if len(self._known) > ACCESS_CACHE_MAX:
             self._known.popitem(last=False)
         return access
@@ -146,6 +174,11 @@ class AccessReader:
         """What the actor reads by: the project still sees deleted rooms."""
         is_project = actor.caller == "project"
         return await self.read(actor.project, room, actor.user, deleted_too=is_project)
+
+    def take_as(self, access: Access | None, actor: Actor, room: str) -> Access:
+        """The same as `read_as` with what was found already."""
+        is_project = actor.caller == "project"
+        return self.take(access, actor.project, room, actor.user, deleted_too=is_project)
 
     async def get(self, project: str, room: str, user: str | None) -> Access:
         """The known standing, else read it."""

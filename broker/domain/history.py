@@ -10,21 +10,27 @@ Law of this file:
 - A message is never removed from a page: a deleted one keeps its seq and shows nothing, except to
   who may `reveal` it. Edits and reactions on a deleted message change nothing.
 
-REST, the WebSocket's `history` and `subscribe … history` all come here. Who may read is decided by
-the caller (`roles`); pages are never cached.
+REST, the WebSocket's `history` and `subscribe … history` all come here. `load_page_as` looks at
+the reader's rights too, on its way to the rows; elsewhere the caller has. Pages are never cached.
 """
 
 from __future__ import annotations
 
 from typing import NamedTuple, Protocol
 
+from broker.domain.access import Access, AccessReader, Actor, fetch_standing
 from broker.domain.message_rows import MessageRows, is_chosen, message_id_of, reactions_in
 from broker.domain.pages import CREATED, merge_page, selection_of, senders_of
 from broker.domain.pages import Page as Page
 from broker.domain.pages import PageQuery as PageQuery
+from broker.domain.roles import Action
+from broker.protocol.errors import ProtocolError
+from broker.protocol.ids import is_room_id
+from storage.errors import StorageUnavailable
 from storage.postgres.messages import ArchivedPage, read_page, select_id, select_seq
-from storage.postgres.pool import Database
+from storage.postgres.pool import Database, RowReader
 from storage.redis.entries import Entry
+from storage.redis.keys import room_key
 
 
 class UnarchivedReader(Protocol):
@@ -59,18 +65,90 @@ async def load_page(
 
     `viewer`: whose reactions count as `mine` (None: the field is left out).
     """
-    tail = await rooms.unarchived(key)
-    entries = tail.entries if tail is not None else []
-    created = [entry for entry in entries if is_chosen(entry, query.chosen)]
-    names_of = senders_of(query, created) if with_users else None
-    selection = selection_of(query, [entry.offset for entry in created])
-    asked = reactions_in(entries)
-    archived = await read_page(
-        db, room_pk, selection, viewer=viewer, reveal=reveal, names_of=names_of, asked=asked
-    )
-    if archived is None:
-        archived = ArchivedPage(archived_offset=0, seq=0, seqs=[], bodies=[])
-    return merge_page(query, archived, entries, asked, viewer=viewer, reveal=reveal)
+    reading = _Reading(await rooms.unarchived(key), query, viewer, reveal, with_users)
+    return reading.merge(await reading.read(db, room_pk))
+
+
+async def load_page_as(
+    db: Database,
+    rooms: UnarchivedReader,
+    access: AccessReader,
+    actor: Actor,
+    room: str,
+    *,
+    query: PageQuery,
+    reveal: bool = False,
+    with_users: bool = False,
+) -> Page:
+    """The page for who may read the room: the rights and the rows in one trip to PostgreSQL.
+
+    Raises what `AccessReader.read` and `Access.require` raise, whatever else fails.
+    """
+    if not is_room_id(room):
+        raise ProtocolError("room_not_found")
+    try:
+        tail = await rooms.unarchived(room_key(actor.project, room))
+    except StorageUnavailable:
+        # Who may not read is told so, not that there is nothing to be read now.
+        (await access.read_as(actor, room)).require(Action.READ, actor, room)
+        raise
+    reading = _Reading(tail, query, actor.user, reveal, with_users)
+
+    async def work(connection: RowReader) -> tuple[Access | None, ArchivedPage | None]:
+        found = await fetch_standing(connection, actor.project, room, actor.user)
+        if found is None or found.refusal(Action.READ, actor, room) is not None:
+            return found, None
+        return found, await reading.read(connection, found.room_pk)
+
+    found, archived = await db.run(work)
+    access.take_as(found, actor, room).require(Action.READ, actor, room)
+    return reading.merge(archived)
+
+
+class _Reading:
+    """A page on its way: what the log had, and with that what PostgreSQL is to be asked for."""
+
+    __slots__ = ("_asked", "_entries", "_names", "_query", "_reveal", "_selection", "_viewer")
+
+    def __init__(
+        self,
+        tail: UnarchivedTail | None,
+        query: PageQuery,
+        viewer: str | None,
+        reveal: bool,
+        with_users: bool,
+    ) -> None:
+        self._query, self._viewer, self._reveal = query, viewer, reveal
+        self._entries = tail.entries if tail is not None else []
+        created = [entry for entry in self._entries if is_chosen(entry, query.chosen)]
+        self._names = senders_of(query, created) if with_users else None
+        self._selection = selection_of(query, [entry.offset for entry in created])
+        self._asked = reactions_in(self._entries)
+
+    async def read(self, reader: RowReader, room_pk: int) -> ArchivedPage | None:
+        """The archived half; also within a `work`."""
+        return await read_page(
+            reader,
+            room_pk,
+            self._selection,
+            viewer=self._viewer,
+            reveal=self._reveal,
+            names_of=self._names,
+            asked=self._asked,
+        )
+
+    def merge(self, archived: ArchivedPage | None) -> Page:
+        """The page, of both halves."""
+        if archived is None:
+            archived = ArchivedPage(archived_offset=0, seq=0, seqs=[], bodies=[])
+        return merge_page(
+            self._query,
+            archived,
+            self._entries,
+            self._asked,
+            viewer=self._viewer,
+            reveal=self._reveal,
+        )
 
 
 class Found(NamedTuple):

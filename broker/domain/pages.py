@@ -6,7 +6,7 @@ are only in the log, which are all newer. The laws of `history` hold; nothing he
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from broker.domain.message_rows import CREATED as CREATED
@@ -117,15 +117,14 @@ def merge_page(
     live = [entry for entry in entries if entry.offset > archived.archived_offset]
     tail = {entry.seq: entry for entry in live if is_chosen(entry, query.chosen)}
     seqs = _select(query, archived.seqs, sorted(tail.keys() - set(archived.seqs)))
-    rows = MessageRows(viewer=viewer, reveal=reveal)
-    wanted = set(seqs)
     question = asked or ReactionsAsked()
-    rows.add_archived(archived.seqs, archived.bodies, frozenset(question.seqs), only=wanted)
-    for seq in seqs:
-        if seq in tail and seq not in rows:
-            rows.add_created(tail[seq])
-    rows.apply(live, question, archived.present)
-    bodies = rows.bodies()
+    # Asked about reactions, PostgreSQL has listed more users than are shown.
+    is_quiet = not live and not question.seqs and len(seqs) == len(archived.seqs)
+    bodies = (
+        archived.bodies
+        if is_quiet
+        else _merge(seqs, tail, live, archived, question, viewer, reveal)
+    )
     first, last = _fit(query, seqs, bodies)
     seqs, bodies = seqs[first:last], bodies[first:last]
     oldest = archived.oldest if archived.oldest is not None else min(tail, default=None)
@@ -133,6 +132,26 @@ def merge_page(
     newer_after, older_before = _neighbours(query, seqs, oldest, newest)
     total = None if archived.total is None else archived.total + len(tail)
     return Page(bodies, seqs, newer_after, older_before, total, archived.users)
+
+
+def _merge(
+    seqs: Sequence[int],
+    tail: Mapping[int, Entry],
+    live: Sequence[Entry],
+    archived: ArchivedPage,
+    asked: ReactionsAsked,
+    viewer: str | None,
+    reveal: bool,
+) -> list[bytes]:
+    """The messages of the page as JSON: archived ones and those of the tail, as they are now."""
+    rows = MessageRows(viewer=viewer, reveal=reveal)
+    wanted = set(seqs)
+    rows.add_archived(archived.seqs, archived.bodies, frozenset(asked.seqs), only=wanted)
+    for seq in seqs:
+        if seq in tail and seq not in rows:
+            rows.add_created(tail[seq])
+    rows.apply(live, asked, archived.present)
+    return rows.bodies()
 
 
 def _before(query: PageQuery) -> int:
@@ -164,6 +183,8 @@ def _fit(query: PageQuery, seqs: Sequence[int], bodies: Sequence[bytes]) -> tupl
     """The part [first, last) that fits `bytes_max`, grown from where the query points to."""
     count = len(seqs)
     if query.bytes_max is None or query.skip is not None or not count:
+        return 0, count
+    if sum(map(len, bodies)) + count + 1 <= query.bytes_max:
         return 0, count
     if query.after is not None:
         start = 0

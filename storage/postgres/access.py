@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from storage.postgres.pool import Database
+from storage.postgres.pool import Database, RowReader
 
 _ACCESS = """
 SELECT r.pk, r.kind, r.version, r.frozen, r.default_role, r.deleted_at IS NOT NULL AS deleted,
@@ -26,9 +26,9 @@ WHERE r.project = $1 AND r.id = $2
 """
 
 
-async def read_access(db: Database, project: str, room: str, user: str | None) -> Any:
+async def read_access(reader: RowReader, project: str, room: str, user: str | None) -> Any:
     """The row of `_ACCESS`, None if the project has no such room (deleted ones are there)."""
-    return await db.fetchrow(_ACCESS, project, room, user)
+    return await reader.fetchrow(_ACCESS, project, room, user)
 
 
 # LIMIT keeps the lookup of each its own, by the indexes, whatever statistics say of all of them.

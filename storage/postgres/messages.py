@@ -23,7 +23,7 @@ from storage.postgres.message_filters import NO_FILTER, SHAPES, MessageFilter, c
 from storage.postgres.message_json import MESSAGE_FIELDS
 from storage.postgres.message_json import REACTION_USERS as REACTION_USERS
 from storage.postgres.message_numbers import COUNTED_PAGE, COUNTED_TOTAL, counted_parts
-from storage.postgres.pool import Database
+from storage.postgres.pool import RowReader
 
 SEQ_MAX: Final = 2**63 - 1
 
@@ -229,7 +229,7 @@ class ArchivedPage:
 
 
 async def read_page(
-    db: Database,
+    reader: RowReader,
     room_pk: int,
     selection: Selection,
     *,
@@ -245,7 +245,7 @@ async def read_page(
     so that some can be taken away.
     """
     question = asked or ReactionsAsked()
-    row: Any = await db.fetchrow(
+    row: Any = await reader.fetchrow(
         STATEMENTS[selection.name],
         room_pk,
         viewer,

@@ -16,7 +16,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 import outcome
 import trio
@@ -38,6 +38,12 @@ T = TypeVar("T")
 IDLE_TRANSACTION_TIMEOUT: Final = 10.0
 # How long closing may take in all before what is left is dropped with the thread.
 CLOSE_DEADLINE: Final = 5.0
+
+
+class RowReader(Protocol):
+    """Asks for one row: the database, or the connection that a `work` was given."""
+
+    async def fetchrow(self, sql: str, /, *args: object) -> Any: ...
 
 
 class Database:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from typing import Any
 
 import pytest
 
-from broker.domain.history import PageQuery, load_page
-from storage.redis.keys import room_key
-
-KEY = room_key("default", "r")
+from broker.domain.access import Actor
+from broker.domain.history import PageQuery, load_page_as
+from broker.protocol.errors import ProtocolError
+from storage.errors import StorageUnavailable
 
 
 @pytest.fixture
@@ -175,6 +176,10 @@ class FlushAfter:
         await self._flush()
         return row
 
+    async def run(self, work):
+        """The rights and the page, with a flush after each."""
+        return await work(self)
+
     async def _flush(self) -> None:
         await self._alice.post("r", "while reading")
         await self._api.archive("r", batch=9, batches=self._batches)
@@ -183,7 +188,8 @@ class FlushAfter:
 async def test_a_flush_after_each_read_loses_and_doubles_nothing(api, alice):
     await make_a_story(api, alice)
     await change_the_story(api, alice)
-    room_pk = (await api.services.access.read("default", "r", None)).room_pk
+    access = api.services.access
+    actor = Actor("default", "alice", "user")
     for batches, query in (
         (1, PageQuery(limit=100)),
         (2, PageQuery(limit=100, after=0)),
@@ -192,25 +198,24 @@ async def test_a_flush_after_each_read_loses_and_doubles_nothing(api, alice):
         (99, PageQuery(limit=100, around=1)),
     ):
         storages = FlushAfter(api, alice, batches)
-        page = await load_page(
+        page = await load_page_as(
             storages,  # type: ignore[arg-type]
             storages,
-            KEY,
-            room_pk=room_pk,
+            access,
+            actor,
+            "r",
             query=query,
-            viewer="alice",
         )
         messages = json.loads(page.items)
         newest = (await alice.ok("GET", "/v1/rooms/r"))["seq"]
         assert page.seqs == list(range(1, len(page.seqs) + 1))
-        # Of the last two one was written between the reads, one after both.
-        assert len(page.seqs) in (newest - 2, newest - 1)
+        # Of the last three two were written between the reads, one after all of them.
+        assert len(page.seqs) in (newest - 3, newest - 2, newest - 1)
         check_the_story(messages[:22])
 
 
 async def test_five_thousand_unarchived_messages_beyond_the_logs_length(api, alice):
     """The archiver stands still and the room has more events than ROOM_LOG_LENGTH."""
-    from broker.domain.access import Actor
     from broker.protocol.message_draft import MessageDraft
 
     actor = Actor("default", "alice", "user")
@@ -255,3 +260,39 @@ async def test_a_viewer_sees_its_own_reactions_as_its_own(api, alice):
         (message,) = (await api.history("r"))["items"]
         assert message["reactions"]["👍"] == {"count": 1, "users": ["bob"]}
         await api.archive("r")
+
+
+class AwayRooms:
+    """A Redis that is away."""
+
+    async def unarchived(self, key):
+        raise StorageUnavailable("redis", "not_done", "away")
+
+
+@pytest.mark.parametrize(
+    ("room", "user", "code"),
+    [
+        ("r", "mallory", "room_not_found"),
+        ("none", "alice", "room_not_found"),
+        ("no id", "alice", "room_not_found"),
+        ("banned", "alice", "forbidden"),
+        ("r", "alice", None),
+    ],
+)
+async def test_who_may_not_read_is_told_so_whatever_is_away(api, alice, room, user, code):
+    """Refusals come in one order: `room_not_found` and `forbidden` before `unavailable`."""
+    await api.ok("POST", "/v1/rooms", {"id": "banned", "kind": "public", "created_by": "bob"})
+    await api.ok("PUT", "/v1/rooms/banned/bans/alice", status=204)
+    services = api.services
+    actor = Actor("default", user, "user")
+    for rooms in (services.store.rooms, AwayRooms()):
+        load = partial(load_page_as, services.db, rooms, services.access, actor, room)
+        if code is not None:
+            with pytest.raises(ProtocolError) as refused:
+                await load(query=PageQuery(limit=1))
+            assert refused.value.code == code
+        elif rooms is services.store.rooms:
+            assert (await load(query=PageQuery(limit=1))).seqs == []
+        else:
+            with pytest.raises(StorageUnavailable):
+                await load(query=PageQuery(limit=1))
