@@ -33,6 +33,8 @@ API_HEAD_TIMEOUT: Final = 10.0
 # Connections of one process, each some ten kilobytes; as many as a broker's share of a machine
 # needs many times over.
 API_CONNECTIONS_MAX: Final = 10_000
+# Read from a connection at once; a larger body comes in several pieces.
+API_RECEIVE_BYTES: Final = 64 * 1024
 # Head of a request: paths and queries are short, a token has up to TOKEN_BYTES_MAX.
 API_HEAD_BYTES_MAX: Final = 32 * 1024
 # JSON that is compressed: less fits into one packet anyway; compressing more holds up every other

@@ -36,7 +36,7 @@ async def say_hello(scope: Any, receive: Any, send: Any) -> None:
 
 
 @asynccontextmanager
-async def serving() -> AsyncIterator[int]:
+async def serving(application: Any = say_hello) -> AsyncIterator[int]:
     """A server with the product's settings; its port."""
     settings = load_settings(
         None, redis_url="redis://127.0.0.1:1", database_url="postgresql://127.0.0.1:1/none",
@@ -45,7 +45,7 @@ async def serving() -> AsyncIterator[int]:
     stop = trio.Event()
     async with trio.open_nursery() as nursery:
         serve = partial(
-            serve_http, say_hello, server_config(settings),
+            serve_http, application, server_config(settings),
             connections_max=100, wait_shutdown=stop.wait,
         )  # fmt: skip
         (address,) = await nursery.start(serve)
@@ -84,3 +84,116 @@ async def test_who_has_nothing_more_to_send_gets_the_answer():
             await stream.send_eof()
             await read_hello(stream)
             assert await stream.receive_some() == b""
+
+
+async def echo(scope: Any, receive: Any, send: Any) -> None:
+    """An ASGI application: the method and what came as the body."""
+    if scope["type"] == "lifespan":
+        await say_hello(scope, receive, send)
+    body = scope["method"].encode() + b" "
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            return
+        body += message["body"]
+        if not message["more_body"]:
+            break
+    length = b"%d" % len(body)
+    headers = [(b"content-length", length)]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": body, "more_body": True})
+    await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+HOST = b" HTTP/1.1\r\nHost: localhost\r\n"
+POST = b"POST /" + HOST
+CHUNKED = POST + b"Transfer-Encoding: chunked\r\n\r\n"
+SIZED = POST + b"Content-Length: 5\r\n\r\n"
+
+
+async def talk(port: int, sent: bytes, *, ends: bytes, size: int = 65536) -> bytes:
+    """What is answered up to `ends`, to what is sent in pieces of `size`."""
+    stream = await trio.open_tcp_stream("127.0.0.1", port)
+    data = b""
+    async with stream:
+        for at in range(0, len(sent), size):
+            await stream.send_all(sent[at : at + size])
+        with trio.fail_after(10):
+            while not data.endswith(ends):
+                received = await stream.receive_some()
+                if not received:
+                    break
+                data += received
+    return data
+
+
+@pytest.mark.parametrize("size", [3, 65536])
+async def test_requests_are_answered_one_by_one_however_they_come(size):
+    sent = GET + CHUNKED + b"3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n" + SIZED + b"fghij"
+    async with serving(echo) as port:
+        last = b"GET /last" + HOST + b"Connection: close\r\n\r\n"
+        data = await talk(port, sent + last, ends=b"never", size=size)
+    bodies = [answer.partition(b"\r\n\r\n")[2] for answer in data.split(b"HTTP/1.1 200")[1:]]
+    assert bodies == [b"GET ", b"POST abcde", b"POST fghij", b"GET "]
+
+
+@pytest.mark.parametrize(
+    ("sent", "expected", "body"),
+    [
+        (b"HEAD /" + HOST + b"Connection: close\r\n\r\n", b"HTTP/1.1 200", b""),
+        (b"GET / HTTP/1.0\r\n\r\n", b"HTTP/1.1 200", b"GET "),
+        (b"GET / HTTP/1.2\r\nHost: x\r\n\r\n", b"HTTP/1.1 505", b""),
+        (SIZED.replace(b"\r\n\r\n", b"\r\nTransfer-Encoding: chunked\r\n\r\n"),
+         b"HTTP/1.1 400", b""),
+        (b"no request\r\n\r\n", b"HTTP/1.1 400", b""),
+        (CHUNKED + b"no chunk\r\n", b"HTTP/1.1 400", b""),
+    ],
+)  # fmt: skip
+async def test_what_ends_a_connection_is_answered_before(sent, expected, body):
+    async with serving(echo) as port:
+        data = await talk(port, sent, ends=b"never")
+    head, _, rest = data.partition(b"\r\n\r\n")
+    assert head.startswith(expected)
+    assert rest == body
+    assert head.lower().count(b"\r\ndate: ") == 1
+
+
+async def test_who_waits_to_be_told_to_go_on_is_told():
+    async with serving(echo) as port:
+        stream = await trio.open_tcp_stream("127.0.0.1", port)
+        async with stream:
+            await stream.send_all(SIZED.replace(b"\r\n\r\n", b"\r\nExpect: 100-continue\r\n\r\n"))
+            with trio.fail_after(10):
+                assert (await stream.receive_some()).startswith(b"HTTP/1.1 100 ")
+                await stream.send_all(b"abcde")
+                data = b""
+                while not data.endswith(b"POST abcde"):
+                    data += await stream.receive_some()
+
+
+async def test_an_application_hears_of_a_client_that_has_gone():
+    heard = trio.Event()
+
+    async def wait(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "lifespan":
+            await say_hello(scope, receive, send)
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        heard.set()
+
+    async with serving(wait) as port:
+        stream = await trio.open_tcp_stream("127.0.0.1", port)
+        await stream.send_all(GET)
+        await stream.aclose()
+        with trio.fail_after(10):
+            await heard.wait()
+
+
+async def test_what_fails_without_an_answer_gets_one():
+    async def fail(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "lifespan":
+            await say_hello(scope, receive, send)
+        raise ValueError("a bug")
+
+    async with serving(fail) as port:
+        assert (await talk(port, GET, ends=b"never")).startswith(b"HTTP/1.1 500")
