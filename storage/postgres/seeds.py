@@ -12,13 +12,16 @@ Rules (mechanisms: life, seed):
   The same if a room is taken over by an older life, which is how such a master looks from here.
 - A life is never taken back: whoever verified a life before the room was last seeded may hold one
   that has ended meanwhile, and has to verify again.
-- The idempotency window is read again from what is archived, for the keys that Redis has lost.
+- The idempotency window is read again from what is archived, for the keys that Redis has lost: the
+  end of the room, by its primary key, and only if something was written lately.
 """
 
 from __future__ import annotations
 
 import time
 from typing import TYPE_CHECKING, Final, NamedTuple
+
+from storage.postgres.message_filters import CLOCK_SLACK
 
 if TYPE_CHECKING:
     import asyncpg
@@ -42,7 +45,8 @@ _READ: Final = """
 SELECT pk, kind, frozen, deleted_at IS NOT NULL AS deleted, epoch, base_offset, base_seq,
        archived_offset, seq, extract(epoch FROM clock_timestamp() - seeded_at) AS seeded_ago,
        coalesce((SELECT min(version) - 1 FROM announcements WHERE room_pk = pk), version)
-           AS version_floor
+           AS version_floor,
+       last_message_at >= now() - make_interval(secs => $2) AS has_window
 FROM rooms WHERE pk = $1
 """
 _REBASE: Final = """
@@ -51,15 +55,18 @@ SET epoch = $2, base_offset = $3, base_seq = $4, seeded_at = clock_timestamp()
 WHERE pk = $1
 """
 _RAISE: Final = "UPDATE rooms SET base_seq = $2 WHERE pk = $1"
-_SENT: Final = """
+_SENT: Final = f"""
 SELECT coalesce(sender, ''), client_id, id::text, seq, event_offset,
        (extract(epoch FROM created_at) * 1000)::bigint
 FROM messages
 WHERE room_pk = $1 AND client_id IS NOT NULL
+    AND seq >= (SELECT message_seq_at($1, now() - make_interval(secs => $2)) - {CLOCK_SLACK})
     AND created_at >= now() - make_interval(secs => $2)
-ORDER BY created_at DESC
+ORDER BY seq DESC
 LIMIT $3
-"""
+"""  # noqa: S608
+STATEMENTS: Final = {"read": _READ, "sent": _SENT}
+"""Reads of this module, for the tests that look at their plans."""
 
 
 class SentMessage(NamedTuple):
@@ -125,7 +132,7 @@ async def seed_room(
         pk = await connection.fetchval(_LOCK, project, room)
         if pk is None:
             return None
-        row = await connection.fetchrow(_READ, pk)
+        row = await connection.fetchrow(_READ, pk, window_s)
         offset = max(row["archived_offset"], row["base_offset"])
         seq = max(row["seq"], row["base_seq"])
         if row["epoch"] != life:
@@ -137,7 +144,9 @@ async def seed_room(
         elif redis_seq > seq:
             seq = redis_seq
             await connection.execute(_RAISE, pk, seq)
-        sent = await connection.fetch(_SENT, pk, window_s, SEED_SENT_MAX)
+        sent = []
+        if row["has_window"]:
+            sent = await connection.fetch(_SENT, pk, window_s, SEED_SENT_MAX)
         return RoomSeed(
             pk,
             life,

@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from storage.postgres.message_filters import SHAPES, MessageFilter
+from storage.postgres import seeds
+from storage.postgres.message_filters import CLOCK_SLACK, SHAPES, MessageFilter
 from storage.postgres.messages import (
     REACTION_USERS,
     STATEMENTS,
@@ -146,6 +147,24 @@ def test_skipping_among_the_chosen_walks_their_index(big_room: str) -> None:
 
     for shape, plan in run_sql(big_room, explain).items():
         assert "Seq Scan on messages" not in plan, shape
+
+
+@pytest.mark.parametrize("generic", [False, True])
+def test_a_seed_reads_the_end_of_its_room(big_room: str, generic: bool) -> None:
+    """The idempotency window: a thousand messages here, of sixty thousand, and a clock's slack."""
+
+    async def explain(connection: Any) -> dict[str, Any]:
+        mode = "force_generic_plan" if generic else "force_custom_plan"
+        await connection.execute(f"SET plan_cache_mode = {mode}")
+        await connection.execute(f"PREPARE sent AS {seeds.STATEMENTS['sent']}")
+        window = f"extract(epoch FROM now() - timestamptz '{START + timedelta(seconds=59_000)}')"
+        rows = await connection.fetch(
+            f"EXPLAIN (ANALYZE, FORMAT JSON) EXECUTE sent(7, {window}, 5000)"
+        )
+        plan: dict[str, Any] = json.loads(rows[0][0])[0]["Plan"]
+        return plan
+
+    assert handled(run_sql(big_room, explain)) in range(1000, 1000 + CLOCK_SLACK + 50)
 
 
 def test_a_bound_of_time_is_found_without_an_index_of_times(big_room: str) -> None:

@@ -19,7 +19,7 @@ from tests.support.sources import ROOT
 from tests.support.waiting import wait_until
 
 MIGRATIONS = ROOT / "storage" / "postgres" / "migrations"
-NEWEST = "0005"
+NEWEST = "0009"
 _MIGRATE = "import sys; from storage.postgres.migrate import migrate; migrate(sys.argv[1])"
 # Everything about a schema that a migration can change, as text.
 _SCHEMA = """
@@ -120,11 +120,11 @@ async def test_a_migration_that_waits_for_a_table_stops_nobody_for_long(empty_ur
         trio.open_nursery() as nursery,
         readers.open_transaction() as report,
     ):
-        await report.run(lambda c: c.fetch("SELECT * FROM members"))
+        await report.run(lambda c: c.fetch("SELECT * FROM messages"))
         nursery.start_soon(partial(trio.to_thread.run_sync, migrate, empty_url))
         for _ in range(2):
             await wait_until(lambda: is_waiting(readers), deadline=30, what="the migration waits")
-            assert await readers.fetchval("SELECT count(*) FROM members") == 0
+            assert await readers.fetchval("SELECT count(*) FROM messages") == 0
         assert await schema_version(readers) == known_revisions()[-2]
     assert fetch(empty_url, "SELECT version_num FROM alembic_version")[0]["version_num"] == NEWEST
 
@@ -143,7 +143,7 @@ async def test_a_lock_that_is_never_let_go_is_told_with_its_holder(empty_url):
     await trio.to_thread.run_sync(partial(migrate, empty_url, to=known_revisions()[-2]))
     async with open_database(empty_url, name="report") as reader:
         async with reader.open_transaction() as report:
-            await report.run(lambda c: c.fetch("SELECT * FROM members"))
+            await report.run(lambda c: c.fetch("SELECT * FROM messages"))
             pid = await report.run(lambda c: c.fetchval("SELECT pg_backend_pid()"))
             with pytest.raises(StorageUnavailable, match=f"lock is held.*{pid} .report., idle in"):
                 await trio.to_thread.run_sync(partial(migrate, empty_url, patience=0.0))

@@ -29,6 +29,7 @@ from storage.postgres import (
     room_locks,
     rooms,
     search,
+    seeds,
     unread,
     user_changes,
     users,
@@ -118,6 +119,7 @@ MODULES = (
     room_locks,
     rooms,
     search,
+    seeds,
     unread,
     user_changes,
     users,
@@ -187,6 +189,8 @@ STATEMENTS = {
     "exports messages": (exports.STATEMENTS["messages"], (7, "user6", 0, 50, "room7")),
     "exports reactions": (exports.STATEMENTS["reactions"], (7, "user1", 0, 50, "room7")),
     "retention due": (retention.STATEMENTS["due"], (0, 50)),
+    "seeds read": (seeds.STATEMENTS["read"], (7, 600.0)),
+    "seeds sent": (seeds.STATEMENTS["sent"], (7, 600.0, 5000)),
     "search parse": (search.STATEMENTS["parse"], (7, "some words")),
     **{
         f"search find {number}": (

@@ -236,6 +236,7 @@ async def test_the_idempotency_window_comes_back_from_the_archive(database: Data
         """,
         pk,
     )
+    await database.execute("UPDATE rooms SET last_message_at = now()")
     found = await seed(database)
     assert found is not None
     assert [(k.sender, k.client_id, k.seq, k.offset) for k in found.sent] == [
