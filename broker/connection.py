@@ -78,14 +78,12 @@ class Connection:
         self._not_objects = 0
         self._waiting: deque[Command] | None = None
         self._is_admitting = False
-        self.is_beginning = False
-        self.has_finished_at_once = False
+        self.is_beginning = self.has_finished_at_once = False
         self._due_at = now + services.settings.auth_timeout
         self.state = State.AWAITING_AUTH
         self.actor = admission.NOBODY_YET
         self.identity: Identity | None = None
-        self.user = ""
-        self.channel = ""
+        self.user = self.channel = ""
         self.is_closed = False
         self.rechecks = 0
         self.subscriptions: dict[str, str] = {}
@@ -230,6 +228,10 @@ class Connection:
     def send(self, payload: bytes) -> None:
         """Send the JSON text of one frame."""
         self.post(encode_text_frame(payload))
+
+    def post_soon(self, frame: bytes) -> None:
+        """See `Peer.post_soon`."""
+        self._peer.post_soon(frame)
 
     def reply(self, frame_id: int | str | None, result: bytes) -> None:
         """Answer a command that has an id."""

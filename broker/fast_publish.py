@@ -85,13 +85,12 @@ def _finish_publish(
         if started_at:
             services.counts.end_publish(started_at, heard_at)
         if command.id is not None:
-            connection.post(
-                encode_text_frame(
-                    publish_reply(
-                        command.id, event.message_id, seq, offset, ms, False, services.times
-                    )
-                )
+            # Who is subscribed gets the event, too, at about the same time.
+            post = connection.post_soon if key in connection.subscriptions else connection.post
+            answer = publish_reply(
+                command.id, event.message_id, seq, offset, ms, False, services.times
             )
+            post(encode_text_frame(answer))
     elif isinstance(reply, StorageUnavailable):
         services.counts.count("publish", "unavailable")
         connection.refuse(command.id, refuse_publish(reply))

@@ -22,9 +22,11 @@ from typing import Final
 import structlog
 import trio
 
+from broker.held_back import HeldBack
 from broker.keepalive import Closing, Keepalive
 from broker.listening import close_all, open_listening_sockets
 from broker.peer import Application
+from broker.readers import Readers
 from broker.refusing import refuse_at_once
 from broker.wire import Wire
 from broker.wire_life import WireLife, refusal_answer
@@ -102,6 +104,9 @@ class Listener:
             slow_close_timeout=options.slow_close_timeout,
         )
         self._line = trio.Lock()
+        self.readers = Readers()
+        self._held_back = HeldBack()
+        self.send_soon = self._held_back.add
         self._life = WireLife(
             application=application,
             head_timeout=options.head_timeout,
@@ -144,6 +149,8 @@ class Listener:
         try:
             async with trio.open_nursery() as background:
                 background.start_soon(self.keepalive.run)
+                background.start_soon(self.readers.run)
+                background.start_soon(self._held_back.run)
                 background.start_soon(self._watch_outboxes)
                 async with trio.open_nursery() as connections:
                     self._connections = connections
@@ -151,6 +158,7 @@ class Listener:
                 background.cancel_scope.cancel()
         finally:
             close_all(sockets)
+            self.readers.close()
 
     def stop_accepting(self) -> None:
         """Take no more connections: the port is closed, handshakes under way get 503."""

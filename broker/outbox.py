@@ -5,7 +5,8 @@ The rules: a frame is sent whole and in order, whoever writes it (`post` for our
 tried at once; what the kernel does not take is kept, and only while something is kept a writer
 task runs. More than `send_queue_bytes` kept makes a slow consumer: what has not begun to leave is
 dropped, and the connection closes with 4508. After our close frame nothing is sent any more, not
-even trio-websocket's echo of the peer's close frame.
+even trio-websocket's echo of the peer's close frame. What is posted `soon` leaves with what follows
+it, a moment later at the latest (see `held_back`).
 
 All but `send_all` and the waiting is synchronous: no await means atomic. Nothing here reads the
 socket or knows what a frame means. TLS is not here: over TLS the same class would hand its bytes
@@ -22,13 +23,11 @@ from typing import Final
 import trio
 
 from broker.protocol import errors
-from broker.protocol.frames import encode_close_frame
+from broker.protocol.frames import encode_close_frame, end_of_frame
 from broker.wire_context import OutboxContext
 
 _BUFFERS_PER_SEND: Final = 64  # far below the kernel's limit of 1024; enough to fill any buffer
 _CLOSE_OPCODE: Final = 0x88
-_LENGTH_2_BYTES: Final = 126
-_LENGTH_8_BYTES: Final = 127
 
 
 class Outbox(trio.abc.SendStream):
@@ -41,6 +40,7 @@ class Outbox(trio.abc.SendStream):
     __slots__ = (
         "_context",
         "_flushed",
+        "_held",
         "_is_writing",
         "_kept",
         "_kept_bytes",
@@ -56,8 +56,9 @@ class Outbox(trio.abc.SendStream):
         """Take over a connected, non-blocking socket."""
         self._socket = raw_socket
         self._context = context
-        # None: open and nothing kept, which is what `post` asks first. A closing outbox has one.
+        # None: open, nothing kept or held, as `post` asks first. A closing outbox has one.
         self._kept: deque[bytes] | None = None
+        self._held = b""  # waits for company until `send_held`; nothing is kept beside it
         self._kept_bytes = 0
         self._sent = 0  # bytes of the first kept piece that have left already
         self._is_writing = False
@@ -87,8 +88,26 @@ class Outbox(trio.abc.SendStream):
                 return
             if sent != len(frame):
                 self._keep(frame, sent)
+        elif self._held:
+            frames, self._held, self._kept = self._held + frame, b"", None
+            self.post(frames)
         elif not self.is_closing:
             self._keep(frame, 0)
+
+    def post_soon(self, frame: bytes) -> None:
+        """The same for a frame that more is likely to follow at once: they share a send."""
+        if self._kept is None:
+            self._held, self._kept = frame, deque()
+            self._context.send_soon(self)
+        elif self._held:
+            self._held += frame
+        else:
+            self.post(frame)
+
+    def send_held(self) -> None:
+        """Send what has waited for company; called by whoever was told to `send_soon`."""
+        if self._held:
+            self.post(b"")
 
     def disconnect(self, code: int, reason: str = "") -> None:
         """End the connection: our close frame after what is kept, then nothing more.
@@ -110,6 +129,17 @@ class Outbox(trio.abc.SendStream):
             return False
         except OSError:
             return True
+
+    def has_unread(self) -> bool:
+        """Whether bytes of the peer wait in the kernel."""
+        try:
+            return bool(self._socket.recv(1, socket.MSG_PEEK))
+        except OSError:
+            return False
+
+    def fileno(self) -> int:
+        """The socket's descriptor, -1 when it is closed."""
+        return self._socket.fileno()
 
     def end(self, code: int | None = None, reason: str = "") -> None:
         """Close the socket now, whatever is kept; a `code` is remembered if there was none."""
@@ -141,6 +171,7 @@ class Outbox(trio.abc.SendStream):
     async def wait_send_all_might_not_block(self) -> None:
         """Until nothing is kept, or the socket is closed."""
         await trio.lowlevel.checkpoint()
+        self.send_held()
         while self._kept:
             if self._flushed is None:
                 self._flushed = trio.Event()
@@ -180,7 +211,7 @@ class Outbox(trio.abc.SendStream):
         """Forget every frame that has not begun to leave; the peer must get the rest of one."""
         assert self._kept is not None
         first = self._kept[0]
-        rest = first[self._sent : _end_of_frame(first, self._sent)] if self._sent else b""
+        rest = first[self._sent : end_of_frame(first, self._sent)] if self._sent else b""
         self._kept = deque([rest] if rest else [])
         self._kept_bytes = len(rest)
         self._sent = 0
@@ -195,6 +226,7 @@ class Outbox(trio.abc.SendStream):
     def _drop_all(self) -> None:
         self.is_closing = True
         self._kept = deque()
+        self._held = b""
         self._kept_bytes = 0
         self._sent = 0
         self._wake()
@@ -241,22 +273,3 @@ class Outbox(trio.abc.SendStream):
 
     def _note_progress(self) -> None:
         """The peer's side has taken kept bytes: a sign of life while a pong waits behind them."""
-
-
-def _end_of_frame(data: bytes, inside: int) -> int:
-    """Where the server frame that holds byte `inside` ends; `data` begins with a whole frame.
-
-    `inside` itself if a frame ends just there.
-    """
-    at = 0
-    while at < inside:
-        length = data[at + 1]
-        at += 2
-        if length == _LENGTH_2_BYTES:
-            length = int.from_bytes(data[at : at + 2], "big")
-            at += 2
-        elif length == _LENGTH_8_BYTES:
-            length = int.from_bytes(data[at : at + 8], "big")
-            at += 8
-        at += length
-    return at

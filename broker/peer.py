@@ -25,6 +25,11 @@ class Peer(Protocol):
         """Send one whole WebSocket frame, or several joined ones; never blocks, never raises."""
         ...
 
+    def post_soon(self, frame: bytes) -> None:
+        """The same for a frame that another is about to follow: it waits a moment, and they leave
+        together."""
+        ...
+
     def disconnect(self, code: int, reason: str = "") -> None:
         """Close after what is kept; later posts are dropped; bounded by the close timeout."""
         ...

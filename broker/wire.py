@@ -30,8 +30,6 @@ from broker.protocol.frames import encode_ping_frame
 from broker.wire_context import WireContext
 from config import wire_limits
 
-_PING: Final = encode_ping_frame()
-
 _logger: Final = structlog.get_logger(__name__)
 
 
@@ -41,6 +39,7 @@ class Wire(Outbox, trio.abc.Stream):
     __slots__ = (
         "_fault_code",
         "_head",
+        "_is_at_end",
         "_is_deaf",
         "_is_hasty",
         "_receiver",
@@ -65,14 +64,12 @@ class Wire(Outbox, trio.abc.Stream):
         self._resumed: trio.Event | None = None
         self._steps: list[Step] | None = None
         self._head = b""
-        self._is_deaf = self._is_hasty = False
+        self._is_deaf = self._is_hasty = self._is_at_end = self.is_paused = False
         self._fault_code: Callable[[], int | None] | None = None
-        self._upward_since = context.keepalive.now
+        self._upward_since = self.heard_at = context.keepalive.now
         self.id = secrets.token_hex(8)
         self.handshake = Handshake("", "")
-        self.heard_at = context.keepalive.now
         self.due_tick = 0
-        self.is_paused = False
 
     @property
     def is_begun(self) -> bool:
@@ -81,11 +78,11 @@ class Wire(Outbox, trio.abc.Stream):
 
     async def read_raw(self) -> bytes:
         """Bytes as they come, past the walker; empty at the end. Raises BrokenResourceError."""
-        while True:
+        data = None
+        while data is None:
             await trio.lowlevel.wait_readable(self._socket)
             data = self._read()
-            if data is not None:
-                return data
+        return data
 
     def give_head(self, head: bytes, rest: bytes) -> None:
         """trio-websocket reads `head` first; `rest` came after the true head and is walked."""
@@ -122,17 +119,11 @@ class Wire(Outbox, trio.abc.Stream):
 
     def ping(self) -> None:
         """Send a ping; its answer is just bytes that were heard."""
-        self.post(_PING)
-
-    def has_unread(self) -> bool:
-        """Whether bytes of the peer wait in the kernel."""
-        try:
-            return bool(self._socket.recv(1, socket.MSG_PEEK))
-        except OSError:
-            return False
+        self.post(encode_ping_frame())
 
     def end(self, code: int | None = None, reason: str = "") -> None:
         """See `Outbox.end`; wakes the reader, who sees a closed stream."""
+        self._shared.readers.release(self.fileno())
         super().end(code, reason)
         self._shared.keepalive.forget(self)
         self._wake_reader()
@@ -168,23 +159,34 @@ class Wire(Outbox, trio.abc.Stream):
             await self._wait_turn()
             if self.is_ended:
                 raise trio.ClosedResourceError
-            if self._steps is None:
-                if self._is_hasty:
-                    await self._shared.wait_in_line()
-                await trio.lowlevel.wait_readable(self._socket)
-                data = None if self.is_paused else self._read()
-                if data is None:
-                    continue
-                if not data:
-                    return self._walker.end()
-                self.heard_at = self._shared.keepalive.now
-                self._is_hasty = len(data) == wire_limits.RECEIVE_BYTES
-                self._steps = self._walker.walk(data)
-            else:
+            if self._is_at_end:
+                return self._walker.end()
+            if self._steps is not None:
                 await trio.lowlevel.checkpoint()
-            upward = self._take_steps()
+                upward = self._take_steps(self._steps)
+            elif self._is_hasty:
+                self._is_hasty = False
+                await self._shared.wait_in_line()
+                continue
+            else:
+                upward = await self._shared.readers.wait(self)
             if upward:
                 return upward
+
+    def read_now(self) -> bytes | None:
+        """See `Readable`; all but whole messages is left to the reader's own task."""
+        if self.is_paused or self._receiver is None:
+            return b""
+        data = self._read()
+        if not data:
+            self._is_at_end = data is not None
+            return data
+        self.heard_at = self._shared.keepalive.now
+        self._is_hasty = len(data) == wire_limits.RECEIVE_BYTES
+        upward = self._take_steps(self._walker.walk(data))
+        if upward or self._steps is not None or self._is_hasty or self.is_paused:
+            return upward
+        return None
 
     async def handle_passed_up(self, message: str | bytes) -> None:
         """A message that trio-websocket has put together out of what went up."""
@@ -248,9 +250,8 @@ class Wire(Outbox, trio.abc.Stream):
         except OSError as error:
             raise trio.BrokenResourceError from error
 
-    def _take_steps(self) -> bytes:
+    def _take_steps(self, steps: list[Step]) -> bytes:
         """Hand over the messages that are whole; the bytes that go up now."""
-        steps = self._steps or []
         upward: list[bytes] = []
         taken = 0
         for step in steps:
@@ -266,13 +267,13 @@ class Wire(Outbox, trio.abc.Stream):
                 self._refuse(step)
             taken += 1
         self._steps = None if taken == len(steps) else steps[taken:]
-        if self._walker.is_busy:
+        if upward and self._walker.is_busy:
             self._judge_upward()
-        return b"".join(upward) if upward else b""
+        return b"".join(upward)
 
     def _refuse(self, code: int) -> None:
-        # Not deaf: what went up before is still to be handled. The walker finds no close frame
-        # any more, so the end of the stream tells the peer that its answer is not waited for.
+        # Not deaf: what went up before is still to be handled. The walker finds no close frame any
+        # more, so the end of the stream tells the peer that its answer is not waited for.
         super().disconnect(code)
         if not self.kept_bytes and not self.is_ended:
             with contextlib.suppress(OSError):

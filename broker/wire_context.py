@@ -8,7 +8,9 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
+from broker.held_back import Holding
 from broker.keepalive import Closing, Keepalive
+from broker.readers import Readers
 
 
 class OutboxContext(Protocol):
@@ -30,6 +32,10 @@ class OutboxContext(Protocol):
         """
         ...
 
+    def send_soon(self, outbox: Holding) -> None:
+        """Call `outbox.send_held()` in a moment."""
+        ...
+
     def count_slow_consumer(self) -> None:
         """One more connection was closed with 4508."""
         ...
@@ -39,6 +45,7 @@ class WireContext(OutboxContext, Protocol):
     """What all connections of a listener share."""
 
     keepalive: Keepalive
+    readers: Readers
 
     @property
     def max_frame_bytes(self) -> int:

@@ -25,6 +25,12 @@ HEAD_BYTES_MAX: Final = 16 * 1024
 # event loop: whatever many connections send as fast as they can, everybody else's frames, answers
 # and events have their turns in between. More than people type at once.
 RECEIVE_BYTES: Final = 4 * 1024
+# Connections read in one turn, before answers and events of Redis get theirs: a few milliseconds,
+# and enough for full calls of publishes.
+READS_PER_TURN: Final = 64
+# How long an answer waits for the event that it is about, before it is sent alone: at most twice
+# that, much longer than the event takes and too short to be felt.
+COMPANY_SECONDS: Final = 0.01
 # Frames that go up to trio-websocket in one turn; each costs it tens of microseconds.
 FRAMES_UP_PER_TURN: Final = 32
 # More control frames than this in so many seconds end a connection with 4529: a client pings once

@@ -21,6 +21,8 @@ SERVER_FRAME_BYTES_MAX: Final = 768 * 1024
 
 _SHORT_MAX: Final = 125
 _MEDIUM_MAX: Final = 65535
+_LENGTH_2_BYTES: Final = 126
+_LENGTH_8_BYTES: Final = 127
 _SHORT_HEADERS: Final = tuple(bytes((0x81, length)) for length in range(_SHORT_MAX + 1))
 _encode: Final = msgspec.json.Encoder().encode
 
@@ -150,3 +152,22 @@ def _id_text(frame_id: FrameId) -> str:
 def _seconds(value: float) -> int | float:
     # 25 rather than 25.0: what people expect to read.
     return int(value) if value == int(value) else value
+
+
+def end_of_frame(data: bytes, inside: int) -> int:
+    """Where the server frame that holds byte `inside` ends; `data` begins with a whole frame.
+
+    `inside` itself if a frame ends just there.
+    """
+    at = 0
+    while at < inside:
+        length = data[at + 1]
+        at += 2
+        if length == _LENGTH_2_BYTES:
+            length = int.from_bytes(data[at : at + 2], "big")
+            at += 2
+        elif length == _LENGTH_8_BYTES:
+            length = int.from_bytes(data[at : at + 8], "big")
+            at += 8
+        at += length
+    return at

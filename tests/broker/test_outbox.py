@@ -11,6 +11,7 @@ import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from broker.held_back import HeldBack, Holding
 from broker.keepalive import Closing
 from broker.outbox import Outbox
 from broker.protocol.frames import encode_close_frame, encode_text_frame
@@ -26,6 +27,7 @@ class Context:
         self._nursery = nursery
         self.send_queue_bytes = send_queue_bytes
         self.closing: list[Closing] = []
+        self.holding: list[Holding] = []
         self.slow = 0
         self.writers = 0
 
@@ -38,6 +40,9 @@ class Context:
 
     def count_slow_consumer(self) -> None:
         self.slow += 1
+
+    def send_soon(self, outbox: Holding) -> None:
+        self.holding.append(outbox)
 
 
 class StingySocket(socket.socket):
@@ -106,21 +111,26 @@ def frames_of(sizes: list[int]) -> list[bytes]:
 
 
 @given(
-    st.lists(st.tuples(st.booleans(), st.integers(0, 300)), max_size=20),
+    st.lists(
+        st.tuples(st.sampled_from(["post", "post_soon", "send_all"]), st.integers(0, 300)),
+        max_size=20,
+    ),
     st.lists(st.integers(0, 400), max_size=40),
 )
 @settings(deadline=None, max_examples=100)
 def test_frames_are_whole_and_in_order_whatever_the_socket_takes(calls, portions):
-    """Some frames are posted, some written by trio-websocket; now and then the writer runs."""
+    """Some frames are posted, some of them soon, some written by trio-websocket; now and then the
+    writer runs."""
     frames = frames_of([size for _, size in calls])
 
     async def check() -> None:
         async with outbox_pair(portions) as (outbox, theirs, _):
-            for (is_posted, _), frame in zip(calls, frames, strict=True):
-                if is_posted:
-                    outbox.post(frame)
-                else:
+            for (call, _), frame in zip(calls, frames, strict=True):
+                if call == "send_all":
                     await outbox.send_all(frame)
+                else:
+                    getattr(outbox, call)(frame)
+            outbox.send_held()
             expected = b"".join(frames)
             assert await read_exactly(theirs, len(expected)) == expected
             with trio.fail_after(5):
@@ -138,6 +148,63 @@ async def test_a_quick_peer_needs_no_writer():
             outbox.post(frame)
             assert await read_exactly(theirs, len(frame)) == frame
         assert context.writers == 0
+
+
+async def test_a_frame_that_waits_for_company_shares_the_next_send():
+    async with outbox_pair() as (outbox, theirs, context):
+        answer, second, event = frames_of([10, 20, 30])
+        outbox.post_soon(answer)
+        outbox.post_soon(second)
+        assert context.holding == [outbox]
+        with pytest.raises(BlockingIOError):
+            theirs.recv(1)
+        outbox.post(event)
+        assert theirs.recv(1000) == answer + second + event
+        outbox.send_held()
+        with pytest.raises(BlockingIOError):
+            theirs.recv(1)
+
+
+async def test_a_frame_that_waits_in_vain_is_sent_alone():
+    async with outbox_pair() as (outbox, theirs, context):
+        (answer,) = frames_of([10])
+        outbox.post_soon(answer)
+        context.holding[0].send_held()
+        assert theirs.recv(1000) == answer
+        outbox.post(answer)
+        assert theirs.recv(1000) == answer
+
+
+async def test_what_waits_for_company_leaves_before_the_close_frame():
+    async with outbox_pair() as (outbox, theirs, _):
+        (answer,) = frames_of([10])
+        outbox.post_soon(answer)
+        outbox.disconnect(4401, "No.")
+        assert theirs.recv(1000) == answer + encode_close_frame(4401, "No.")
+        outbox.post_soon(answer)
+        outbox.send_held()
+        with pytest.raises(BlockingIOError):
+            theirs.recv(1)
+
+
+async def test_what_waits_for_company_leaves_before_the_end_of_our_side():
+    async with outbox_pair() as (outbox, theirs, _):
+        (answer,) = frames_of([10])
+        outbox.post_soon(answer)
+        await outbox.wait_send_all_might_not_block()
+        assert theirs.recv(1000) == answer
+
+
+async def test_company_is_waited_for_no_longer_than_a_moment():
+    async with outbox_pair() as (outbox, theirs, _), trio.open_nursery() as nursery:
+        held_back = HeldBack()
+        nursery.start_soon(held_back.run)
+        for frame in frames_of([10, 20]):
+            await trio.testing.wait_all_tasks_blocked()
+            outbox.post_soon(frame)
+            held_back.add(outbox)
+            assert await read_exactly(theirs, len(frame)) == frame
+        nursery.cancel_scope.cancel()
 
 
 async def test_the_writer_ends_when_nothing_is_kept():

@@ -57,6 +57,8 @@ class LocalPeer:
             for payload in _payloads(frame):
                 self._client.take(json.loads(payload))
 
+    post_soon = post
+
     def disconnect(self, code: int, reason: str = "") -> None:
         if not self._is_closed:
             self._is_closed = True

@@ -26,6 +26,7 @@ from broker.connection import Connection
 from broker.counts import Counts
 from broker.domain.identity import Identity
 from broker.fairness import Fairness
+from broker.held_back import Holding
 from broker.keepalive import Closing
 from broker.node import Node
 from broker.outbox import Outbox
@@ -195,6 +196,12 @@ class Client:
             self.judge.take(frame)
             self.outbox.post(frame)
 
+    def post_soon(self, frame: bytes) -> None:
+        if not self.outbox.is_closing:
+            self.posted += frame
+            self.judge.take(frame)
+            self.outbox.post_soon(frame)
+
     def disconnect(self, code: int, reason: str = "") -> None:
         self.outbox.disconnect(code, reason)
 
@@ -212,6 +219,12 @@ class Client:
 
     def count_slow_consumer(self) -> None:
         self.slow += 1
+
+    def send_soon(self, outbox: Holding) -> None:
+        async def send() -> None:
+            outbox.send_held()
+
+        self._world.nursery.start_soon(send)
 
     # --- what the client does -------------------------------------------------------------------
 
