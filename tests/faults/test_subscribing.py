@@ -223,6 +223,8 @@ class CancelAt(trio.abc.Instrument):
 async def subscribe_and_cancel(broker: LocalBroker, client: LocalClient, at: int) -> bool:
     """Run a subscribe that is cancelled at its n-th step; False if it was over before."""
     instrument = CancelAt(at)
+    # As the connection does before it begins a command.
+    client.connection.allowance.take(Subscribe, trio.current_time())
     async with trio.open_nursery() as nursery:
 
         async def run() -> None:
