@@ -76,7 +76,7 @@ class Subscribing:
         if access.role is None:
             return None
         reader = Reader(self._key, access.room_pk, self._user)
-        return await begin_count(self._services.db, self._services.store.rooms, reader)
+        return await begin_count(self._services.db, reader)
 
     async def _try(self, access: Access, so_far: UnreadSoFar | None) -> Refusal | None:
         node = self._services.node

@@ -7,6 +7,8 @@ Law of this file:
   statement of PostgreSQL counts what is archived, together with its watermark, and then the events
   above *that* are added. Deletions that are not archived are handed to PostgreSQL, so that a
   deleted message is never counted, whichever of both knows it.
+- Who subscribes is counted the other way round, since the script that subscribes reads Redis too:
+  PostgreSQL first, and once more if the script knows of what was not archived then.
 - While the archiver is far behind (LAG_EVENTS_MAX events of one room) the messages behind those
   that were looked at count as unread, whatever they are, and deletions behind them not yet.
 """
@@ -162,8 +164,6 @@ class UnreadSoFar(NamedTuple):
 
     reader: Reader
     archived: ArchivedUnread
-    gone: frozenset[int]
-    """Deleted messages that the count leaves out already."""
 
     async def finish(
         self, db: Database, lag: Sequence[bytes], *, offset: int, seq: int, read_seq: int
@@ -171,12 +171,12 @@ class UnreadSoFar(NamedTuple):
         """The count at the instant at which Redis gave these values.
 
         `lag` are the entries above `archived.archived_offset`, `read_seq` the mark (-1: unknown).
-        PostgreSQL is asked again only if another device has read, something was deleted, or entries
-        were archived and trimmed, since.
+        PostgreSQL is asked again only if a read mark or a deletion is not archived yet, or entries
+        were archived and trimmed since.
         """
         tail = parse_tail(lag, offset=offset, seq=seq)
         archived = self.archived
-        unseen = tail.gone - self.gone - {created.seq for created in tail.created}
+        unseen = tail.gone - {created.seq for created in tail.created}
         # A log that is longer than it may be is trimmed as the archiver catches up.
         first = parse_entry(lag[0]).offset if lag else offset + 1
         is_trimmed = first > archived.archived_offset + 1
@@ -186,18 +186,17 @@ class UnreadSoFar(NamedTuple):
             gone = _gone_above(tail, mark)
             again = UnreadAsked(self.reader.room_pk, self.reader.user, mark, gone, until=seq)
             archived = await count_archived_of(db, again) or archived._replace(unread=0)
-        else:
-            tail.gone |= self.gone
         return Unread(archived.read_seq, add_tail(archived, tail, self.reader.user))
 
 
-async def begin_count(db: Database, rooms: InputsReader, reader: Reader) -> UnreadSoFar | None:
-    """The archived half of a count; None for who is no member. Raises StorageUnavailable."""
-    inputs = (await rooms.unread_inputs([(reader.key, [reader.user])]))[0]
-    gone = frozenset(parse_tail(inputs.lag, offset=inputs.offset, seq=inputs.seq).gone)
-    one = UnreadAsked(reader.room_pk, reader.user, inputs.read_seqs[0], gone)
-    archived = await count_archived_of(db, one)
-    return None if archived is None else UnreadSoFar(reader, archived, gone)
+async def begin_count(db: Database, reader: Reader) -> UnreadSoFar | None:
+    """The archived half of a count; None for who is no member. Raises StorageUnavailable.
+
+    Redis is not asked before: nearly always what it knows is archived by then, and otherwise
+    `finish` asks again.
+    """
+    archived = await count_archived_of(db, UnreadAsked(reader.room_pk, reader.user))
+    return None if archived is None else UnreadSoFar(reader, archived)
 
 
 def _gone_above(tail: Tail, seq: int) -> list[int]:

@@ -12,6 +12,7 @@ from broker import admission
 from broker.connection import Connection
 from broker.domain import users
 from broker.domain.user_changes import revoke_user_tokens
+from config import limits
 from storage.redis.keys import user_channel
 from tests.support.local_broker import LocalBroker, LocalClient, open_broker, replaced
 from tests.support.rooms import PROJECT, key_of
@@ -141,7 +142,7 @@ async def test_a_revocation_ends_all_who_are_just_being_admitted(
     old = make_token("bob")
     with monkeypatch.context() as patched:
         patched.setattr(admission, "admit_user", admit_and_wait)
-        patched.setattr(broker.services.turnstile._limiter, "total_tokens", count)
+        patched.setattr(limits, "ADMISSIONS_AT_ONCE", count)
         clients = [LocalClient(old) for _ in range(count)]
         for client in clients:
             client.peer.receiver = Connection(client.peer, broker.services)

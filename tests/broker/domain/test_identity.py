@@ -376,3 +376,85 @@ def test_one_changed_byte_makes_a_token_invalid(place: int, change: int) -> None
         return
     assert last_bits_are_padding
     assert found.user == "anna"
+
+
+HEADERS = (
+    {"alg": "HS256", "typ": "JWT"},
+    {"alg": "HS256", "kid": "1"},
+    {"alg": "HS256", "b64": True},
+    {"alg": "HS512"},
+    {"alg": "none"},
+    {"alg": "HS256", "crit": ["b64"], "b64": False},
+)
+
+
+def judge(judging: TokenVerifier, token: str) -> object:
+    try:
+        return judging.verify(token, now=NOW)
+    except (TokenInvalid, TokenExpired) as error:
+        return type(error), error.reason
+
+
+def warm_verifier() -> TokenVerifier:
+    """One that has met every header that can be accepted, with each of its secrets."""
+    made = verifier(jwt_secret_previous=OLD_SECRET)
+    for header in HEADERS:
+        for secret in (SECRET, OLD_SECRET):
+            judge(made, raw_token(header, {"sub": "anna", "exp": NOW + 60}, secret.encode()))
+    return made
+
+
+WARM = warm_verifier()
+
+
+@settings(deadline=None)
+@given(
+    st.sampled_from(HEADERS),
+    st.sampled_from([SECRET, OLD_SECRET, "another-secret-that-nobody-has-configured"]),
+    st.dictionaries(st.sampled_from(["sub", "exp", "iat", "project"]), st.integers() | st.text()),
+    st.lists(st.tuples(st.integers(0, 400), st.sampled_from([*"=.-_+/ A\n", ""])), max_size=3),
+)
+def test_who_knows_the_header_judges_as_one_who_does_not(
+    header: dict[str, Any],
+    secret: str,
+    claims: dict[str, Any],
+    changes: list[tuple[int, str]],
+) -> None:
+    """The short way says what the long way says, whatever is inserted or left out."""
+    token = raw_token(header, {"sub": "anna", "exp": NOW + 60, **claims}, secret.encode())
+    for place, text in changes:
+        at = place % (len(token) + 1)
+        token = token[:at] + text + token[at + (not text) :]
+    cold = verifier(jwt_secret_previous=OLD_SECRET)
+    assert judge(WARM, token) == judge(cold, token)
+
+
+@pytest.mark.parametrize("secret", [SECRET, OLD_SECRET])
+@pytest.mark.parametrize("padding", ["=", "=="])
+def test_a_payload_that_is_not_canonical_is_judged_the_same_way(secret: str, padding: str) -> None:
+    head = base64.urlsafe_b64encode(json.dumps(HEADERS[0]).encode()).rstrip(b"=").decode()
+    for claims in ({"sub": "anna", "exp": NOW + 60}, {"sub": "annabel", "exp": NOW + 600.5}):
+        whole = base64.urlsafe_b64encode(json.dumps(claims).encode()).rstrip(b"=").decode()
+        for payload in (whole + padding, whole[:-1], whole[:-1] + "_", whole + ".", "." + whole):
+            signed = f"{head}.{payload}"
+            digest = hmac.digest(secret.encode(), signed.encode(), sha256)
+            signature = base64.urlsafe_b64encode(digest).decode()
+            for given_one in (signature, signature.rstrip("=")):
+                token = f"{signed}.{given_one}"
+                cold = verifier(jwt_secret_previous=OLD_SECRET)
+                assert judge(WARM, token) == judge(cold, token)
+
+
+def test_only_accepted_headers_are_known_and_not_any_number_of_them() -> None:
+    made = verifier()
+    for number in range(200):
+        header = {"alg": "HS256", "kid": str(number)}
+        bad = raw_token({**header, "kid": f"bad {number}"}, {}, b"another secret")
+        assert isinstance(judge(made, bad), tuple)
+        for _ in range(2):
+            good = raw_token(header, {"sub": "anna", "exp": NOW + 60})
+            assert isinstance(judge(made, good), Identity)
+    known = made._short_way._secrets
+    assert 0 < len(known) < 100
+    assert all(secrets == (SECRET.encode(),) for secrets in known.values())
+    assert not any("bad" in base64.urlsafe_b64decode(head + "==").decode() for head in known)
