@@ -1,8 +1,8 @@
 """The opening request of a connection, judged as pure text before trio-websocket sees it.
 
-`read_request` parses a request head; `judge` decides: an HTTP answer, or a welcome with what the
-broker needs to know of the peer. trio-websocket never sees what the client sent but a canonical
-request that holds nothing else: no header can surprise it, no compression is negotiated, and no
+`read_request` parses a request head; `judge` decides: an HTTP answer, or a welcome with the answer
+to the handshake and what the broker needs to know of the peer. trio-websocket begins with the
+frames and never sees the request: no header can surprise it, no compression is negotiated, and no
 token is retained in it. Tokens are not judged here: a bad one closes the WebSocket later, because
 browsers can not read the answer to a failed handshake.
 """
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import hashlib
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -24,6 +25,7 @@ CONNECT_PATH: Final = "/v1/connect"
 SUBPROTOCOL: Final = "parley.v1"
 _CONNECT_STARTS: Final = (b"GET /v1/connect ", b"GET /v1/connect?")
 _KEY_BYTES: Final = 16
+_KEY_SUFFIX: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455, section 1.3
 _VERSION: Final = "13"
 _HINT: Final = (
     f"This is a WebSocket server. Connect to {CONNECT_PATH} with a WebSocket client "
@@ -44,7 +46,7 @@ class BadRequest(Exception):
 
 @dataclass(slots=True)
 class Handshake:
-    """What a peer said when it connected.
+    """What a peer said when it connected, and the answer that says it is welcome.
 
     Both tokens are as given (None: not given); `take_token` says which counts and forgets them.
     """
@@ -55,6 +57,7 @@ class Handshake:
     subprotocol: str | None = None
     query_token: str | None = field(default=None, repr=False)
     bearer_token: str | None = field(default=None, repr=False)
+    answer: bytes = field(default=b"", repr=False, compare=False)
 
     def take_token(self) -> str | None:
         """The token of the header, else of the query; both are forgotten."""
@@ -62,13 +65,10 @@ class Handshake:
         self.query_token = self.bearer_token = None
         return token
 
-
-@dataclass(frozen=True, slots=True)
-class Welcome:
-    """The request is a good WebSocket handshake; `canonical` is what trio-websocket gets."""
-
-    handshake: Handshake
-    canonical: bytes = field(repr=False)
+    def take_answer(self) -> bytes:
+        """The answer, which is forgotten: it would stay for the connection's life."""
+        answer, self.answer = self.answer, b""
+        return answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +116,7 @@ def judge(
     remote_address: str,
     allowed_origins: tuple[str, ...],
     readiness: Callable[[], dict[str, object]],
-) -> Welcome | HttpAnswer:
+) -> Handshake | HttpAnswer:
     """What to do with a request: welcome a peer, or answer and close."""
     path = request.target.partition("?")[0]
     if not _is_upgrade(request):
@@ -182,27 +182,27 @@ def _fault(request: Request, path: str, allowed_origins: tuple[str, ...]) -> Htt
     return None
 
 
-def _welcome(request: Request, path: str, remote_address: str) -> Welcome:
+def _welcome(request: Request, path: str, remote_address: str) -> Handshake:
     subprotocol = SUBPROTOCOL if request.tokens("sec-websocket-protocol") else None
-    lines = [
-        f"GET {CONNECT_PATH} HTTP/1.1",
-        f"Host: {request.values('host')[0] or 'localhost'}",
-        "Upgrade: websocket",
-        "Connection: Upgrade",
-        f"Sec-WebSocket-Key: {request.values('sec-websocket-key')[0]}",
-        f"Sec-WebSocket-Version: {_VERSION}",
-    ]
-    if subprotocol is not None:
-        lines.append(f"Sec-WebSocket-Protocol: {subprotocol}")
-    handshake = Handshake(
+    return Handshake(
         path=path,
         remote_address=remote_address,
         origin=next(iter(request.values("origin")), None),
         subprotocol=subprotocol,
         query_token=_query_token(request.target),
         bearer_token=_bearer_token(request),
+        answer=_answer(request.values("sec-websocket-key")[0], subprotocol),
     )
-    return Welcome(handshake, "\r\n".join((*lines, "", "")).encode("ascii"))
+
+
+def _answer(key: str, subprotocol: str | None) -> bytes:
+    # RFC 6455 wants this digest; it is no protection against anybody.
+    digest = hashlib.sha1(key.encode("ascii") + _KEY_SUFFIX, usedforsecurity=False).digest()
+    chosen = "" if subprotocol is None else f"Sec-WebSocket-Protocol: {subprotocol}\r\n"
+    return (
+        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        b"Sec-WebSocket-Accept: %b\r\n%b\r\n"
+    ) % (base64.b64encode(digest), chosen.encode("ascii"))
 
 
 def _query_token(target: str) -> str | None:

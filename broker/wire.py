@@ -38,7 +38,6 @@ class Wire(Outbox, trio.abc.Stream):
 
     __slots__ = (
         "_fault_code",
-        "_head",
         "_is_at_end",
         "_is_deaf",
         "_is_hasty",
@@ -63,7 +62,6 @@ class Wire(Outbox, trio.abc.Stream):
         self._receiver: Receiver | None = None
         self._resumed: trio.Event | None = None
         self._steps: list[Step] | None = None
-        self._head = b""
         self._is_deaf = self._is_hasty = self._is_at_end = self.is_paused = False
         self._fault_code: Callable[[], int | None] | None = None
         self._upward_since = self.heard_at = context.keepalive.now
@@ -84,9 +82,8 @@ class Wire(Outbox, trio.abc.Stream):
             data = self._read()
         return data
 
-    def give_head(self, head: bytes, rest: bytes) -> None:
-        """trio-websocket reads `head` first; `rest` came after the true head and is walked."""
-        self._head = head
+    def give_rest(self, rest: bytes) -> None:
+        """What came behind the request head already: frames."""
         if rest:
             self._steps = self._walker.walk(rest)
 
@@ -150,11 +147,6 @@ class Wire(Outbox, trio.abc.Stream):
 
         May return more than `max_bytes`. Cancel-safe: nothing that was read is lost.
         """
-        if head := self._head:
-            # The reader task keeps what it read last: let that be one byte.
-            self._head = head[-1:] if len(head) > 1 else b""
-            await trio.lowlevel.checkpoint()
-            return head[:-1] or head
         while True:
             await self._wait_turn()
             if self.is_ended:

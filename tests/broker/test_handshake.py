@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from broker.handshake import (
     BadRequest,
     Handshake,
-    Welcome,
     is_origin_allowed,
     judge,
     read_request,
@@ -18,7 +17,7 @@ from broker.health import HttpAnswer
 from tests.broker.wires import head
 
 
-def verdict(raw: bytes, origins: tuple[str, ...] = ()) -> Welcome | HttpAnswer:
+def verdict(raw: bytes, origins: tuple[str, ...] = ()) -> Handshake | HttpAnswer:
     return judge(
         read_request(raw),
         remote_address="192.0.2.1",
@@ -29,8 +28,8 @@ def verdict(raw: bytes, origins: tuple[str, ...] = ()) -> Welcome | HttpAnswer:
 
 def welcomed(raw: bytes, origins: tuple[str, ...] = ()) -> Handshake:
     answer = verdict(raw, origins)
-    assert isinstance(answer, Welcome), answer
-    return answer.handshake
+    assert isinstance(answer, Handshake), answer
+    return answer
 
 
 def refused(raw: bytes, origins: tuple[str, ...] = ()) -> tuple[int, str]:
@@ -70,7 +69,7 @@ def test_the_header_beats_the_query_and_both_are_forgotten():
     assert welcomed(head(Authorization="Basic eA==")).take_token() is None
 
 
-def test_trio_websocket_sees_nothing_but_the_handshake():
+def test_the_answer_is_that_of_the_rfc_and_holds_nothing_of_the_client():
     answer = verdict(
         head(
             "/v1/connect?token=secret",
@@ -80,10 +79,17 @@ def test_trio_websocket_sees_nothing_but_the_handshake():
             X_Odd="\xff",
         )
     )
-    assert isinstance(answer, Welcome)
-    assert b"secret" not in answer.canonical
-    assert b"xtensions" not in answer.canonical
-    assert answer.canonical.endswith(b"\r\n\r\n")
+    assert isinstance(answer, Handshake)
+    assert answer.answer == (
+        b"HTTP/1.1 101 Switching Protocols\r\n"
+        b"Upgrade: websocket\r\n"
+        b"Connection: Upgrade\r\n"
+        b"Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n"
+        b"\r\n"
+    )
+    chosen = verdict(head(Sec_WebSocket_Protocol="chat, parley.v1"))
+    assert isinstance(chosen, Handshake)
+    assert chosen.answer.endswith(b"=\r\nSec-WebSocket-Protocol: parley.v1\r\n\r\n")
 
 
 @pytest.mark.parametrize(

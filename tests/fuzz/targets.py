@@ -38,7 +38,7 @@ from broker.domain.rooms import RoomBody, parse_new_room
 from broker.domain.user_changes import UserPatch, parse_ids, parse_user_patch
 from broker.domain.users import TokenBody, UserBody, parse_new_user
 from broker.frame_walker import FrameWalker, Step
-from broker.handshake import BadRequest, Welcome, judge, read_request
+from broker.handshake import BadRequest, Handshake, judge, read_request
 from broker.protocol.commands import Publish, command_type, parse_command
 from broker.protocol.errors import ERRORS, ProtocolError
 from broker.protocol.events import event_frame
@@ -330,20 +330,20 @@ def names(data: bytes) -> None:
 
 
 def handshake(data: bytes) -> None:
-    """A request head is answered or welcomed; what trio-websocket gets holds nothing of the
-    client's but the key and the host."""
+    """A request head is answered or welcomed; the answer to a handshake holds nothing that the
+    client wrote."""
     try:
         request = read_request(data)
     except BadRequest:
         return
     for origins in ((), ("https://*.example.org",)):
         found = judge(request, remote_address="127.0.0.1", allowed_origins=origins, readiness=dict)
-        if isinstance(found, Welcome):
-            lines = found.canonical.split(b"\r\n")
-            require(len(lines) <= 9 and lines[-2:] == [b"", b""], "smuggled", found.canonical)
-            require(b"\r" not in found.canonical.replace(b"\r\n", b""), "a bare CR")
-            require(b"\n" not in found.canonical.replace(b"\r\n", b""), "a bare LF")
-            found.handshake.take_token()
+        if isinstance(found, Handshake):
+            lines = found.answer.split(b"\r\n")
+            require(len(lines) <= 7 and lines[-2:] == [b"", b""], "smuggled", found.answer)
+            require(b"\r" not in found.answer.replace(b"\r\n", b""), "a bare CR")
+            require(b"\n" not in found.answer.replace(b"\r\n", b""), "a bare LF")
+            found.take_token()
 
 
 # --- configuration --------------------------------------------------------------------------------
