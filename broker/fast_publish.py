@@ -85,8 +85,10 @@ def _finish_publish(
         if started_at:
             services.counts.end_publish(started_at, heard_at)
         if command.id is not None:
-            # Who is subscribed gets the event, too, at about the same time.
-            post = connection.post_soon if key in connection.subscriptions else connection.post
+            # Who is subscribed gets the event, too, at about the same time, if not already.
+            room = services.node.hub.rooms.get(key)
+            is_ahead = room is not None and room.offset < offset and key in connection.subscriptions
+            post = connection.post_soon if is_ahead else connection.post
             answer = publish_reply(
                 command.id, event.message_id, seq, offset, ms, False, services.times
             )
