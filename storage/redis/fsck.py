@@ -79,9 +79,9 @@ async def _check_room(
     client: RedisClient, keys: RoomKeys, key: str, waiting: list[tuple[str, Entry]]
 ) -> list[str]:
     names = ("epoch", "offset", "seq", "archived", "ver")
-    read = ("HMGET", keys.room, *names, "base", "marks")
+    read = ("HMGET", keys.room, *names, "base", "marks", "settled")
     values = cast("list[bytes | None]", await client.execute(*read))
-    marks, base = values.pop(), int(values.pop() or 0)
+    settled, marks, base = values.pop(), values.pop(), int(values.pop() or 0)
     missing = [name for name, value in zip(names, values, strict=True) if value is None]
     if missing:
         return [f"{key}: no {', '.join(missing)} in the room hash"]
@@ -100,19 +100,30 @@ async def _check_room(
     receipts = [entry_id for entry_id, entry in waiting if entry.offset == 0]
     if (receipts[-1] if receipts else None) != (marks.decode() if marks else None):
         problems.append(f"{key}: marks is {marks!r}, the archive has {len(receipts)} receipts")
-    problems += await _check_expiry(client, keys, key, is_archived=archived == offset and not marks)
+    is_archived = archived == offset and not marks
+    is_settled = settled == values[1]
+    problems += await _check_expiry(
+        client,
+        keys,
+        key,
+        is_archived=is_archived,
+        is_settled=is_settled,
+    )
     return problems
 
 
 async def _check_expiry(
-    client: RedisClient, keys: RoomKeys, key: str, *, is_archived: bool
+    client: RedisClient, keys: RoomKeys, key: str, *, is_archived: bool, is_settled: bool
 ) -> list[str]:
     problems = []
+    is_wanted = bool(await client.execute("EXISTS", keys.nodes))
     for name in (keys.room, keys.log, keys.reads):
         expiry = cast("int", await client.execute("PTTL", name))
         if not is_archived and expiry >= 0:
             problems.append(f"{key}: {name} may expire in {expiry} ms before all is archived")
-        if is_archived and expiry == -1:
+        if is_settled and expiry >= 0:
+            problems.append(f"{key}: {name} may expire in {expiry} ms, yet the room is settled")
+        if is_archived and not is_wanted and expiry == -1:
             problems.append(f"{key}: everything is archived, yet {name} never expires")
     return problems
 

@@ -105,7 +105,7 @@ class NodeStore:
             self._client,
             self._scripts["leave"],
             (keys.nodes, rooms_of_key(node)),
-            (key, node, gen, keys.tag, int(forget)),
+            (key, node, gen, keys.tag, int(forget), self._limits.log_ttl_ms),
         )
 
     async def presence(self, key: str, node: str, user: str, connections: int, gen: int) -> None:
@@ -212,6 +212,7 @@ class NodeStore:
                 self._limits.inbox_max,
                 int(force),
                 REAP_USERS,
+                self._limits.log_ttl_ms,
             ),
         )
         return cast("int", reply)

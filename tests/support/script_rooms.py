@@ -139,9 +139,11 @@ class ScriptRooms:
     # --- looking ------------------------------------------------------------------------------
 
     async def numbers(self, key: str = R) -> dict[str, str]:
-        """The room hash."""
+        """The room hash but for `settled`, which is about its expiry."""
         flat: Any = await self.ask("HGETALL", self.keys(key).room)
-        return {flat[at].decode(): flat[at + 1].decode() for at in range(0, len(flat), 2)}
+        found = {flat[at].decode(): flat[at + 1].decode() for at in range(0, len(flat), 2)}
+        found.pop("settled", None)
+        return found
 
     async def entries(self, stream: str) -> list[Entry]:
         """The entries of a log, archive or inbox."""

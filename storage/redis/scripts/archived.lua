@@ -1,5 +1,6 @@
 -- Archived: after a batch has been committed, delete exactly its entries, raise each room's
--- `archived`, trim its log and, where nothing is left to archive (no marks either), let it expire.
+-- `archived`, trim its log and, where nothing is left to archive (no marks either), let it expire or,
+-- while a node is registered, note that it does not (`settled`).
 -- `upto` is given instead of the stream ids by who has read the batch in this very life, from the
 -- beginning of the stream: what lies up to there are these entries and no others. In another life an
 -- id may be below those of entries that were never read.
@@ -7,6 +8,7 @@
 -- ARGV: life_id, prefix, log_length, ttl_ms, bytes, entries, upto, ids, then that many stream ids, then for each room: R, offset...
 -- RETURNS: number of entries deleted | 'FENCED'
 -- include: life
+-- include: rest
 if not life_holds(KEYS[1], ARGV[1]) then return 'FENCED' end
 local prefix, log_length, ttl_ms, ids = ARGV[2], tonumber(ARGV[3]), ARGV[4], tonumber(ARGV[8])
 local deleted = 0
@@ -35,7 +37,10 @@ for i = 9 + ids, #ARGV, 2 do
       local log_offset = last[1] and tonumber(string.match(last[1][1], '^(%d+)-')) or 0
       if log_offset <= archived then archived = offset end
     end
-    redis.call('HSET', room_key, 'archived', archived)
+    -- As text, or Redis would print it as a float; what had something to archive had no expiry.
+    local archived_text = string.format('%d', archived)
+    local had_none = archived ~= tonumber(room[1]) or room[3]
+    redis.call('HSET', room_key, 'archived', archived_text)
     local floor = math.min(offset - log_length, archived)
     if floor > 0 then redis.call('XTRIM', log_key, 'MINID', '~', floor + 1) end
     local marks = room[3]
@@ -44,9 +49,11 @@ for i = 9 + ids, #ARGV, 2 do
       marks = false
     end
     if archived == offset and not marks then
-      redis.call('PEXPIRE', room_key, ttl_ms)
-      redis.call('PEXPIRE', log_key, ttl_ms)
-      redis.call('PEXPIRE', prefix .. 'reads:' .. R, ttl_ms)
+      if redis.call('EXISTS', prefix .. 'nodes:' .. R) == 0 then
+        expire_room(prefix, R, ttl_ms)
+      elseif had_none then
+        redis.call('HSET', room_key, 'settled', archived_text)
+      end
     end
   end
 end

@@ -36,7 +36,7 @@ local function publish(at, place, sender, version, step, digest, expires, messag
   local partition = partitions[place]
   if not partition.holds then return 'FENCED' end
   local room_key = KEYS[at]
-  local room = redis.call('HMGET', room_key, 'epoch', 'offset', 'seq', 'archived', 'ver', 'deleted')
+  local room = redis.call('HMGET', room_key, 'epoch', 'offset', 'seq', 'archived', 'ver', 'deleted', 'settled')
   if room[1] ~= partition.id then return 'COLD' end
   if room[6] then return 'GONE' end
   if version ~= room[5] and tonumber(version) < tonumber(room[5]) then return 'STALE ' .. room[5] end

@@ -2,11 +2,12 @@
 -- who are nowhere else are announced as gone, as of the end of its lease. Atomic a call, so a reaper
 -- may die at any time. Rooms of many users end a call early: it looks at each of them.
 -- KEYS: leases, rooms_of, inbox
--- ARGV: node, rooms_max, quiet_users, inbox_prefix, inbox_max, force, users_max
+-- ARGV: node, rooms_max, quiet_users, inbox_prefix, inbox_max, force, users_max, ttl_ms
 -- RETURNS: rooms left to do, or -1 if the node's lease has not ended
 -- include: clock
 -- include: deliver
 -- include: presence
+-- include: rest
 local node = ARGV[1]
 local ms = now_ms()
 local lease = tonumber(redis.call('ZSCORE', KEYS[1], node) or ms)
@@ -21,6 +22,7 @@ for i = 1, #members do
   local nodes_key, presence_key = prefix .. 'nodes:' .. R, prefix .. 'presence:' .. R
   local where = prefix .. 'where:' .. string.match(R, '^[^/]+') .. '//'
   redis.call('HDEL', nodes_key, node)
+  rest_without_nodes(prefix, R, ARGV[8])
   local users = redis.call('HKEYS', presence_key)
   seen = seen + #users
   for j = 1, #users do

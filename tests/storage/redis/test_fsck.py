@@ -103,6 +103,7 @@ async def test_an_expiry_on_unarchived_events(rooms: ScriptRooms):
 
 async def test_an_archived_room_for_ever(rooms: ScriptRooms):
     """P8."""
+    await rooms.nodes.leave(R, "n", 9, forget=True)
     await rooms.archive(3)
     await rooms.ask("PERSIST", rooms.keys().room)
     assert f"yet {rooms.keys().room} never expires" in await found(rooms)

@@ -201,6 +201,77 @@ async def test_an_acknowledgement_of_another_life_does_nothing(rooms: ScriptRoom
     assert await rooms.archive(2, life=life) is True
 
 
+async def test_a_room_of_a_node_is_settled_and_expires_when_the_last_one_leaves(rooms: ScriptRooms):
+    """A2, P8: a publish then has no expiry to take away; a room that nobody wants has one."""
+    await rooms.warm()
+    for node in ("n", "m"):
+        await rooms.open_node(node)
+        await rooms.subscribed(node)
+    keys = rooms.keys()
+    await rooms.publish_some(3)
+    await rooms.archive(2)
+    assert await rooms.ask("HGET", keys.room, "settled") is None
+    await rooms.archive(1)
+    assert await rooms.ask("HGET", keys.room, "settled") == b"3"
+    assert await rooms.expires() == [False, False, False]
+    await rooms.publish()
+    assert await rooms.expires() == [False, False, False]
+    await rooms.archive(1)
+    await rooms.nodes.leave(R, "n", 9, forget=True)
+    assert await rooms.expires() == [False, False, False]
+    await rooms.nodes.leave(R, "m", 9, forget=True)
+    assert await rooms.expires() == [True, True, True]
+    assert await rooms.ask("HGET", keys.room, "settled") is None
+    await rooms.publish()
+    assert await rooms.expires() == [False, False, False]
+
+
+@pytest.mark.parametrize("is_archived", [True, False])
+async def test_a_room_expires_when_its_last_node_has_died(rooms: ScriptRooms, is_archived: bool):
+    """A2, P8."""
+    await rooms.warm()
+    await rooms.open_node("n")
+    await rooms.subscribed("n")
+    await rooms.publish_some(2)
+    await rooms.archive(2 if is_archived else 1)
+    await rooms.end_lease("n")
+    assert await rooms.nodes.reap("n") == 0
+    assert await rooms.expires() == [is_archived] * 3
+
+
+async def test_what_may_expire_is_settled_by_no_repeat(rooms: ScriptRooms):
+    """A2: a node has come since the acknowledgement, whose outcome the archiver did not hear."""
+    await rooms.warm()
+    await rooms.publish_some(2)
+    partition = rooms.keys().partition
+    batch = await rooms.store.archive.read_batch(partition, 2)
+    call: dict[str, Any] = {"ids": [item.id for item in batch], "total_bytes": 1, "rooms": [(R, 2)]}
+    assert await rooms.store.archive.mark_archived(partition, **call)
+    await rooms.open_node("n")
+    await rooms.subscribed("n")
+    assert await rooms.store.archive.mark_archived(partition, **call)
+    assert await rooms.expires() == [True, True, True]
+    await rooms.publish()
+    assert await rooms.expires() == [False, False, False]
+
+
+async def test_an_expiry_that_an_older_release_has_set_is_taken_away(rooms: ScriptRooms):
+    """A2: its archiver knows nothing of `settled`, and the next event is not archived yet."""
+    await rooms.warm()
+    await rooms.open_node("n")
+    await rooms.subscribed("n")
+    await rooms.publish_some(1)
+    await rooms.archive(1)
+    await rooms.publish()
+    keys = rooms.keys()
+    await rooms.ask("DEL", keys.archive)
+    await rooms.ask("HSET", keys.room, "archived", 2)
+    for name in (keys.room, keys.log, keys.reads):
+        await rooms.ask("PEXPIRE", name, 60_000)
+    await rooms.publish()
+    assert await rooms.expires() == [False, False, False]
+
+
 async def test_a_base_above_everything_counts_as_archived_in_the_end(rooms: ScriptRooms):
     """B1: after a fence the base may be above the last event; the room must still go quiet."""
     await rooms.warm()
@@ -275,9 +346,9 @@ async def test_without_memory_the_backlog_still_shrinks(full_rooms: ScriptRooms)
     assert await full_rooms.nodes.heartbeat("n", 60_000) == []
     await full_rooms.archive(3)
     assert await full_rooms.archive_entries() == []
-    assert await full_rooms.expires() == [True, True, True]
     await full_rooms.nodes.leave(R, "n", 9, forget=False)
     assert await full_rooms.registered() == {}
+    assert await full_rooms.expires() == [True, True, True]
 
 
 async def test_without_memory_a_new_life_can_begin(full_rooms: ScriptRooms):

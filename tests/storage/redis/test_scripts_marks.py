@@ -153,6 +153,7 @@ async def expiries(rooms: ScriptRooms) -> set[bool]:
 
 
 async def test_a_room_does_not_expire_before_its_marks_are_archived(rooms):
+    await rooms.nodes.leave(R, "n", 9, forget=True)
     await rooms.archive(5)
     assert await expiries(rooms) == {True}
     await mark(rooms, read=2)
@@ -166,6 +167,7 @@ async def test_a_room_does_not_expire_before_its_marks_are_archived(rooms):
 
 
 async def test_an_archived_event_does_not_let_a_later_mark_expire(rooms):
+    await rooms.nodes.leave(R, "n", 9, forget=True)
     await mark(rooms, read=2)
     await rooms.archive(5)
     assert await expiries(rooms) == {False}
@@ -176,6 +178,7 @@ async def test_an_archived_event_does_not_let_a_later_mark_expire(rooms):
 
 async def test_marks_survive_a_new_life_that_lost_nothing(rooms):
     """A fence makes the room cold; what waits for the archive still keeps it from expiring."""
+    await rooms.nodes.leave(R, "n", 9, forget=True)
     await rooms.archive(5)
     await mark(rooms, read=2)
     await rooms.begin_other_life()

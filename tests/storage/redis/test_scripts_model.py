@@ -252,12 +252,16 @@ class Run:
     async def do_expire(self, _number: int) -> None:
         """Time passes: what has an expiry goes."""
         keys = self.rooms.keys()
+        expires = await self.rooms.ask("PTTL", keys.room) > 0
         for name in (keys.room, keys.log, keys.reads):
             if await self.rooms.ask("PTTL", name) > 0:
                 await self.rooms.ask("DEL", name)
         numbers = self.model.numbers
         is_archived = numbers is not None and numbers["archived"] == numbers["offset"]
-        if is_archived and not self.model.has_marks:
+        may_expire = is_archived and not self.model.has_marks
+        assert may_expire or not expires
+        assert expires or not may_expire or await self.rooms.registered()
+        if expires:
             self.model.numbers = None
             self.model.log.clear()
 

@@ -8,7 +8,8 @@ end
 -- Write one durable event: log, archive, counters, in this order, after every refusal was checked.
 -- The log keeps the newest log_length entries and everything that is not archived yet; whole nodes of it
 -- go away at a time, so that it is enough to look with every sixteenth event.
--- Keys as in change; `ms` is text; `tail` is the entry from the event's name on.
+-- A room that is archived as a whole may have an expiry, unless it is `settled` (see rest), which is the
+-- seventh of `room` where the caller has read it. Keys as in change; `ms` is text; `tail` is the entry from the event's name on.
 -- The size of the backlog is counted for one event in ten, tenfold: it bounds memory, no more.
 local function append(keys, room, log_length, offset, offset_text, seq_text, tail, ms)
   local entry = room[1] .. ' ' .. offset_text .. ' ' .. seq_text .. ' ' .. ms .. ' ' .. tail
@@ -25,7 +26,7 @@ local function append(keys, room, log_length, offset, offset_text, seq_text, tai
   if string.byte(ms, -1) == 55 then
     redis.call('HINCRBY', keys.life, 'bytes', string.format('%d', #entry * 10))
   end
-  if room[4] == room[2] then
+  if room[4] == room[2] and room[7] ~= room[2] then
     redis.call('PERSIST', keys.room)
     redis.call('PERSIST', keys.log)
     redis.call('PERSIST', keys.reads)
