@@ -13,6 +13,7 @@ from typing import Any
 from quart.routing import QuartRule
 from quart_trio import QuartTrio
 
+from api.answering import Answering
 from api.audit import AuditRoutes
 from api.bans import BanRoutes
 from api.exchange import Exchange
@@ -76,6 +77,7 @@ def _make_no_url(*_args: Any, **_values: Any) -> tuple[str, str]:
 def create_app(services: Services) -> QuartTrio:
     """The application over these services."""
     app = QuartTrio("parley", static_folder=None)
+    app.asgi_http_class = Answering
     app.url_rule_class = _OneWayRule
     app.url_map.merge_slashes = False
     app.url_map.redirect_defaults = False

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from quart import Request, g, request
 
-from api.bodies import check_query
+from api.bodies import check_query, query_text
 from api.rates import RequestRates
 from broker.domain.access import Actor
 from broker.domain.api_keys import ApiKeys
@@ -160,7 +160,7 @@ def _bearer_token(current: Request) -> str:
 
 
 def _named_user(in_body: object) -> str | None:
-    in_query = request.args.get("user_id")
+    in_query = query_text("user_id")
     user = in_query if in_body is None else in_body
     if user is None:
         return None

@@ -22,7 +22,10 @@ from broker.protocol.text import has_forbidden
 Body = TypeVar("Body")
 
 _decode_fields: Final = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
-_JSON_TYPES = ("application/json", "text/json")
+JSON_TYPE: Final = "application/json"
+"""Of every JSON answer but problems."""
+
+_JSON_TYPES = (JSON_TYPE, "text/json")
 
 
 async def read_body() -> bytes:
@@ -68,7 +71,7 @@ def acting_user(data: bytes) -> object:
 def json_response(body: object, status: int = 200, *, location: str | None = None) -> Response:
     """A JSON answer; bytes are JSON already."""
     data = body if isinstance(body, bytes) else msgspec.json.encode(body)
-    response = Response(data, status=status, content_type="application/json")
+    response = Response(data, status=status, content_type=JSON_TYPE)
     response.headers["Cache-Control"] = "private, no-cache"
     if location is not None:
         response.headers["Location"] = location
@@ -104,9 +107,18 @@ def refuse_fixed(data: bytes, fields: Collection[str]) -> None:
         raise ProtocolError("bad_request", f"`{found}` can not be changed.", found)
 
 
+def query_text(name: str) -> str | None:
+    """A parameter of the query; None if it is absent."""
+    # `get` of what is absent makes an exception that describes itself: ten of them a page.
+    args = request.args
+    if name not in args:
+        return None
+    return args[name]
+
+
 def query_number(name: str, *, low: int = 0, high: int = INTEGER_MAX) -> int | None:
     """A whole number of the query, None if it is absent; `bad_request` naming it otherwise."""
-    text = request.args.get(name)
+    text = query_text(name)
     if text is None:
         return None
     number = int(text) if text.isascii() and text.isdigit() and len(text) <= 19 else -1
@@ -117,7 +129,9 @@ def query_number(name: str, *, low: int = 0, high: int = INTEGER_MAX) -> int | N
 
 def query_flag(name: str) -> bool:
     """`true` or `false` of the query, false if absent."""
-    text = request.args.get(name, "false")
+    text = query_text(name)
+    if text is None:
+        return False
     if text not in ("true", "false"):
         raise ProtocolError("bad_request", f"`{name}` is true or false.", name)
     return text == "true"

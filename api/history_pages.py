@@ -13,7 +13,7 @@ from urllib.parse import urlencode
 import msgspec
 from quart import Response, request
 
-from api.bodies import json_response, list_body, query_flag, query_number
+from api.bodies import json_response, list_body, query_flag, query_number, query_text
 from broker.domain.access import Actor
 from broker.domain.history import Page, PageQuery
 from broker.protocol.commands import PAGE_DEFAULT, PAGE_MAX
@@ -56,7 +56,7 @@ def page_query(chosen: MessageFilter) -> PageQuery:
 
 def query_filter() -> MessageFilter:
     """`sender`, `kind`, `from` and `to` of the query."""
-    sender, kind = request.args.get("sender"), request.args.get("kind")
+    sender, kind = query_text("sender"), query_text("kind")
     if sender is not None and not is_user_id(sender):
         raise ProtocolError("bad_request", "This is no user id.", "sender")
     if kind is not None and not is_kind(kind):
@@ -66,7 +66,7 @@ def query_filter() -> MessageFilter:
 
 
 def _query_time(name: str) -> datetime | None:
-    text = request.args.get(name)
+    text = query_text(name)
     if text is None:
         return None
     try:
@@ -114,11 +114,10 @@ def _link(path: str, bound: str, seq: int | None, limit: int) -> str | None:
     """The neighbouring page, for the same actor and of the same messages."""
     if seq is None:
         return None
-    parameters = {bound: str(seq), "limit": str(limit)}
-    for name in _KEPT:
-        if name in request.args:
-            parameters[name] = request.args[name]
-    return f"{path}?{urlencode(parameters)}"
+    args = request.args
+    kept = {name: args[name] for name in _KEPT if name in args}
+    rest = f"&{urlencode(kept)}" if kept else ""
+    return f"{path}?{bound}={seq}&limit={limit}{rest}"
 
 
 def numbered_body(query: PageQuery, page: Page) -> bytes:
@@ -133,13 +132,9 @@ def conditional(body: bytes) -> Response:
     """200 with the body and its ETag, or 304 if the client has these very bytes."""
     digest = hashlib.blake2b(body, digest_size=16).hexdigest()
     tag = f'"{digest}"'
-    known = [
-        text.strip().removeprefix("W/")
-        for text in request.headers.get("If-None-Match", "").split(",")
-    ]
-    held = next((name for name in (tag, f'"{digest}{GZIP_TAG}"') if name in known), None)
-    if held is not None or "*" in known:
-        tag = held or tag
+    held = _held_tag(tag, f'"{digest}{GZIP_TAG}"')
+    if held is not None:
+        tag = held
         response = Response(b"", status=304)
         response.headers.pop("Content-Type", None)
         response.headers["Cache-Control"] = "private, no-cache"
@@ -148,3 +143,13 @@ def conditional(body: bytes) -> Response:
     response.headers["ETag"] = tag
     response.headers["Vary"] = "Authorization, X-API-Key"
     return response
+
+
+def _held_tag(*tags: str) -> str | None:
+    """Which of the tags of a page the client has already; the first if it has any page at all."""
+    text = request.headers.get("If-None-Match")
+    if text is None:
+        return None
+    known = [part.strip().removeprefix("W/") for part in text.split(",")]
+    held = next((tag for tag in tags if tag in known), None)
+    return tags[0] if held is None and "*" in known else held

@@ -23,7 +23,7 @@ from hypercorn.config import Config
 from hypercorn.trio.lifespan import Lifespan
 from hypercorn.utils import parse_socket_addr, repr_socket_addr
 
-from api.http_connection import Application, Ending, HttpConnection
+from api.http_connection import Application, HttpConnection, Watch
 
 
 async def serve_http(
@@ -43,9 +43,10 @@ async def serve_http(
         await living.start(lifespan.handle_lifespan)
         await lifespan.wait_for_startup()
         server = _Server(application, config, connections_max)
+        living.start_soon(server.watch.run)
         async with trio.open_nursery() as connections:
             await server.accept_until(wait_shutdown, connections, task_status)
-            server.ending.set()
+            server.watch.end()
             connections.cancel_scope.deadline = trio.current_time() + config.graceful_timeout
         await lifespan.wait_for_shutdown()
         living.cancel_scope.cancel()
@@ -59,7 +60,7 @@ class _Server:
         self._config = config
         self._connections_max = connections_max
         self._open = 0
-        self.ending = Ending()
+        self.watch = Watch()
 
     async def accept_until(
         self,
@@ -95,7 +96,7 @@ class _Server:
             connection = HttpConnection(
                 self._application,
                 stream,
-                self.ending,
+                self.watch,
                 keep_alive=self._config.keep_alive_timeout,
                 head_bytes_max=self._config.h11_max_incomplete_size,
                 requests_max=self._config.keep_alive_max_requests,

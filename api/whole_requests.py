@@ -14,10 +14,11 @@ such as a balancer, sends the next request elsewhere instead of into one that is
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Any, Final
+from typing import Any
 
 import trio
 
+from api.answering import has_body
 from config.api_limits import API_UNREAD_BYTES_MAX, API_UNREAD_SECONDS
 from config.readiness import Readiness
 
@@ -25,10 +26,6 @@ from config.readiness import Readiness
 Message = Any
 Receive = Callable[[], Awaitable[Message]]
 Application = Callable[[Any, Any, Any], Awaitable[None]]
-
-
-# A request without either has no body.
-_FRAMINGS: Final = {b"content-length", b"transfer-encoding"}
 
 
 class WholeRequests:
@@ -43,7 +40,7 @@ class WholeRequests:
         if scope["type"] != "http":
             await self._application(scope, receive, send)
             return
-        body = _Body(receive) if _FRAMINGS & {name for name, _ in scope["headers"]} else None
+        body = _Body(receive) if has_body(scope) else None
 
         async def answer(message: Message) -> None:
             if message["type"] == "http.response.start" and (

@@ -24,6 +24,9 @@ API_UNREAD_BYTES_MAX: Final = 4 * API_BODY_BYTES_MAX
 # How long a client may take to send its body, or to take an answer.
 API_BODY_TIMEOUT: Final = 20.0
 API_RESPONSE_TIMEOUT: Final = 60.0
+# A request that takes longer than this is looked at, and again: if its client has gone, it ends.
+# Most are over long before, so looking at all of them would be for nothing.
+API_GONE_CHECK: Final = 1.0
 # A connection without a request is closed after this; above what proxies keep theirs (60 s), so
 # that it is the proxy that closes and no request meets a closing connection.
 API_KEEP_ALIVE: Final = 75.0

@@ -189,6 +189,25 @@ async def test_an_application_hears_of_a_client_that_has_gone():
             await heard.wait()
 
 
+async def test_a_request_whose_client_has_gone_ends_though_nobody_waits_for_it():
+    ended = trio.Event()
+
+    async def work(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "lifespan":
+            await say_hello(scope, receive, send)
+        try:
+            await trio.sleep_forever()
+        finally:
+            ended.set()
+
+    async with serving(work) as port:
+        stream = await trio.open_tcp_stream("127.0.0.1", port)
+        await stream.send_all(GET)
+        await stream.aclose()
+        with trio.fail_after(10):
+            await ended.wait()
+
+
 async def test_what_fails_without_an_answer_gets_one():
     async def fail(scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "lifespan":
