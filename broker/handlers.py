@@ -77,8 +77,10 @@ async def _find_refusal(
     connection: Connection, work: Work, deadline: float
 ) -> ProtocolError | None:
     try:
-        with trio.fail_at(deadline):
+        with trio.CancelScope(deadline=deadline) as scope:
             await work()
+        if scope.cancelled_caught:
+            raise trio.TooSlowError
     except ProtocolError as error:
         return error
     except (StorageUnavailable, trio.TooSlowError):

@@ -100,10 +100,11 @@ async def fetch_standing(
 
     Also within a `work`, to which everything here is safe.
     """
-    return _standing_of(await access_rows.read_access(reader, project, room, user))
+    return standing_of(await access_rows.read_access(reader, project, room, user))
 
 
-def _standing_of(row: Any) -> Access | None:
+def standing_of(row: Any) -> Access | None:
+    """The standing in a row of `read_access`."""
     if row is None:
         return None
     return Access(
@@ -146,7 +147,7 @@ class AccessReader:
             if is_room_id(room)
             else None
         )
-        return self.take(_standing_of(row), project, room, user, deleted_too=deleted_too)
+        return self.take(standing_of(row), project, room, user, deleted_too=deleted_too)
 
     def take(
         self,

@@ -22,6 +22,7 @@ from storage.redis.entries import Entry
 
 CREATED: Final = "message.created"
 _EDITABLE: Final = ("content", "metadata", "attachments")
+_NOTHING_ASKED: Final = ReactionsAsked()
 _REACTIONS: Final = ("reaction.added", "reaction.removed")
 
 
@@ -50,6 +51,8 @@ _encode: Final = msgspec.json.Encoder().encode
 
 def reactions_in(entries: Sequence[Entry]) -> ReactionsAsked:
     """Every (seq, reaction, user) that the entries add or remove, each once."""
+    if not entries:
+        return _NOTHING_ASKED
     found: dict[tuple[int, str, str], None] = {}
     for entry in entries:
         if entry.event in _REACTIONS:

@@ -12,18 +12,21 @@ from typing import Any
 
 from storage.postgres.pool import Database, RowReader
 
-_ACCESS = """
-SELECT r.pk, r.kind, r.version, r.frozen, r.default_role, r.deleted_at IS NOT NULL AS deleted,
-       r.archived_offset, m.role, m.muted_until, m.read_seq,
-       EXISTS (SELECT FROM bans b WHERE b.room_pk = r.pk AND b.user_id = $3) AS banned,
+STANDING = """
+       r.pk, r.project, r.id, r.kind, r.version, r.frozen, r.default_role,
+       r.deleted_at IS NOT NULL AS deleted, r.archived_offset, m.role, m.muted_until, m.read_seq,
+       EXISTS (SELECT FROM bans b WHERE b.room_pk = r.pk AND b.user_id = {user}) AS banned,
        r.kind = 'direct' AND EXISTS (
            SELECT FROM blocks b
-           WHERE b.project = r.project AND b.blocked = $3
-             AND b.user_id = CASE r.direct_low WHEN $3 THEN r.direct_high ELSE r.direct_low END
-       ) AS blocked
-FROM rooms r LEFT JOIN members m ON m.room_pk = r.pk AND m.user_id = $3
-WHERE r.project = $1 AND r.id = $2
-"""
+           WHERE b.project = r.project AND b.blocked = {user}
+             AND b.user_id = CASE r.direct_low WHEN {user} THEN r.direct_high ELSE r.direct_low END
+       ) AS blocked"""
+STANDING_FROM = "rooms r LEFT JOIN members m ON m.room_pk = r.pk AND m.user_id = {user}"
+"""What `{user}` (an argument's name) is in `r`, for statements that read something else as well."""
+
+_ACCESS = f"SELECT{STANDING} FROM {STANDING_FROM} WHERE r.project = $1 AND r.id = $2".replace(
+    "{user}", "$3"
+)
 
 
 async def read_access(reader: RowReader, project: str, room: str, user: str | None) -> Any:

@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from storage.postgres.access import STANDING, STANDING_FROM
 from storage.postgres.message_filters import NO_FILTER, SHAPES, MessageFilter, conditions
 from storage.postgres.message_json import MESSAGE_FIELDS
 from storage.postgres.message_json import REACTION_USERS as REACTION_USERS
@@ -27,9 +28,11 @@ from storage.postgres.pool import RowReader
 
 SEQ_MAX: Final = 2**63 - 1
 
-_PAGE: Final = """
+_BARE_PAGE: Final = """
 WITH room AS (
-    SELECT pk, id, project, archived_offset, seq, counted_seq FROM rooms WHERE pk = $1
+    SELECT r.seq, r.counted_seq,{{standing}}
+    FROM {{standing_from}}
+    WHERE r.pk = $1
 ), {{parts}}page AS MATERIALIZED (
     {{page}}
 ), kinds AS (
@@ -59,7 +62,7 @@ WITH room AS (
            coalesce(array_agg(body ORDER BY seq), '{}') AS bodies
     FROM bodies
 )
-SELECT room.archived_offset, room.seq, rows.seqs, rows.bodies,
+SELECT room.*, rows.seqs, rows.bodies,
        (SELECT min(seq) FROM messages WHERE room_pk = $1{{filter}}) AS oldest,
        (SELECT max(seq) FROM messages WHERE room_pk = $1{{filter}}) AS newest,
        {{total}} AS total,
@@ -78,6 +81,9 @@ SELECT room.archived_offset, room.seq, rows.seqs, rows.bodies,
        ) END AS users
 FROM room CROSS JOIN rows
 """.replace("{{fields}}", MESSAGE_FIELDS)
+_PAGE: Final = _BARE_PAGE.replace("{{standing}}", STANDING.replace("{user}", "$2")).replace(
+    "{{standing_from}}", STANDING_FROM.replace("{user}", "$2")
+)
 
 _COUNT: Final = "(SELECT count(*) FROM messages WHERE room_pk = $1{{filter}})"
 _NO_COUNT: Final = "NULL::bigint"
@@ -226,6 +232,13 @@ class ArchivedPage:
     total: int | None = None
     present: Sequence[bool] = ()
     users: bytes | None = None
+    standing: Any = None
+    """What the viewer is in the room, as a row of `access.read_access`."""
+
+    def is_of(self, project: str, room: str) -> bool:
+        """Whether it is of this room."""
+        row = self.standing
+        return row is not None and (row["project"], row["id"]) == (project, room)
 
 
 async def read_page(
@@ -270,4 +283,5 @@ async def read_page(
         total=row["total"],
         present=row["present"],
         users=users if users is not None or names_of is None else b"{}",
+        standing=row,
     )
