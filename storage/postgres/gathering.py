@@ -1,9 +1,10 @@
 """One statement for all who ask the same question at the same time.
 
-The rules: while a statement is under way, those who ask the same gather; when it has ended the next
-one asks for all of them. A statement begins after each of its callers has asked, so nobody is
-told what was true before: whoever has joined a channel first, or has just written, reads what came
-of it. Nobody ever joins a statement that has begun.
+The rules: those who ask the same in one turn of the loop gather, and so do those who ask while a
+statement is under way; when it has ended the next one asks for all of them. A statement begins
+after each of its callers has asked, so nobody is told what was true before: whoever has joined a
+channel first, or has just written, reads what came of it. Nobody ever joins a statement that has
+begun.
 
 Callers have nothing to do with each other: each gets its own answer or its own copy of the error.
 What PostgreSQL refuses may be the fault of one, so then each is asked for alone. Who is cancelled
@@ -74,6 +75,7 @@ class Gatherer(Generic[Asked, Found]):
         self._submit = submit
         self._statement = statement
         self._waiting: list[_Caller[Asked]] = []
+        self._will_begin = False
         self._calls: list[_Call[Asked]] = []
 
     async def ask(self, asked: Asked) -> Found:
@@ -84,8 +86,11 @@ class Gatherer(Generic[Asked, Found]):
         await trio.lowlevel.checkpoint_if_cancelled()
         caller = _Caller(asked, trio.lowlevel.current_task())
         self._waiting.append(caller)
-        if not self._calls or len(self._waiting) >= GATHERED_MAX:
+        if len(self._waiting) >= GATHERED_MAX:
             self._begin_next()
+        elif not self._calls and not self._will_begin:
+            self._will_begin = True
+            trio.lowlevel.current_trio_token().run_sync_soon(self._begin_first)
 
         def leave(_raise_cancel: object) -> trio.lowlevel.Abort:
             caller.task = None
@@ -93,6 +98,11 @@ class Gatherer(Generic[Asked, Found]):
             return trio.lowlevel.Abort.SUCCEEDED
 
         return cast("Found", await trio.lowlevel.wait_task_rescheduled(leave))
+
+    def _begin_first(self) -> None:
+        self._will_begin = False
+        if not self._calls:
+            self._begin_next()
 
     def _begin_next(self) -> None:
         waiting, self._waiting = self._waiting, []

@@ -231,7 +231,6 @@ async def subscribe_and_cancel(broker: LocalBroker, client: LocalClient, at: int
             instrument.task = trio.lowlevel.current_task()
             with instrument.scope:
                 command = Subscribe(id=1, room=ROOM)
-                client.connection.allowance.take(type(command), trio.current_time())
                 await handlers.subscribe(client.connection, broker.services, command)
 
         trio.lowlevel.add_instrument(instrument)

@@ -97,6 +97,17 @@ async def test_nobody_joins_a_statement_that_has_begun(statements: Statements, c
     assert len(statements.begun) == 3
 
 
+async def test_who_asks_in_one_turn_of_the_loop_shares_a_statement(
+    nursery: trio.Nursery, statements: Statements
+):
+    gatherer = Gatherer(statements.submit, statements.statement)
+    for name in "abcde":
+        nursery.start_soon(gatherer.ask, name)
+    await trio.testing.wait_all_tasks_blocked()
+    assert [sorted(asked) for asked in statements.begun] == [list("abcde")]
+    statements.end(0)
+
+
 async def test_a_full_statement_does_not_wait_for_the_one_under_way(
     statements: Statements, callers: Callers
 ):
