@@ -7,6 +7,6 @@ from typing import Final
 ARCHIVE_BATCH_BYTES: Final = 4 * 1024 * 1024
 
 # Batches in one transaction where so many wait. What a batch costs for its rooms (locking and
-# moving them, their members' marks, notifying) is shared by all of its events: four together cost
-# half of four alone. More give little, and who waits for the newest event waits for all of it.
+# moving them, their members' marks) is shared by all of its events: four together cost a fifth less
+# than four alone. More give little, and who waits for the newest event waits for all of it.
 ARCHIVE_BATCHES_TOGETHER: Final = 4
