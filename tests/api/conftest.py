@@ -9,13 +9,14 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
-import hypercorn.trio
 import pytest
 import trio
 
 from api.app import create_app, describe_api
 from api.main import build_services, server_config
 from api.services import Services
+from api.serving import serve_http
+from api.whole_requests import WholeRequests
 from broker.domain.api_keys import create_api_key
 from config.metrics import Metrics
 from config.settings import load_settings
@@ -174,11 +175,11 @@ async def _serve(
         async with trio.open_nursery() as serving:
             addresses: list[str] = await serving.start(
                 partial(
-                    hypercorn.trio.serve,
-                    create_app(services),
+                    serve_http,
+                    WholeRequests(create_app(services), services.readiness),
                     config,
-                    shutdown_trigger=stop.wait,
-                    mode="asgi",
+                    connections_max=100,
+                    wait_shutdown=stop.wait,
                 )
             )
             task_status.started(addresses[0])
