@@ -30,6 +30,9 @@ _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._:\-]{1,128}").fullmatch
 _GZIP_LEVEL: Final = 1
 _GZIP_WINDOW: Final = 31
 """The largest window, in gzip's format."""
+_METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+_OTHER_METHOD: Final = "_OTHER"
+"""OpenTelemetry's word for what is none of them: callers may make up as many as they like."""
 # Of every answer that does not say otherwise itself: what is for one user is kept by nobody, and no
 # answer is a page that may be framed, or may load anything. TLS, and so HSTS, is the balancer's.
 _DEFAULT_HEADERS: Final = (
@@ -81,9 +84,10 @@ class Exchange:
         await _compress(asked, response)
         route = asked.url_rule.rule if asked.url_rule is not None else "none"
         seconds = time.perf_counter() - own.started_at
-        self._count(asked.method, route, response.status_code, seconds)
+        method = asked.method if asked.method in _METHODS else _OTHER_METHOD
+        self._count(method, route, response.status_code, seconds)
         if self._metrics.spans is not None:
-            self._record_span(self._metrics.spans, route, seconds, response.status_code)
+            self._record_span(self._metrics.spans, method, route, seconds, response.status_code)
         return response
 
     def _count(self, method: str, route: str, status: int, seconds: float) -> None:
@@ -98,12 +102,14 @@ class Exchange:
         found[0].inc()
         found[1].observe(seconds)
 
-    def _record_span(self, spans: Spans, route: str, seconds: float, status: int) -> None:
+    def _record_span(
+        self, spans: Spans, method: str, route: str, seconds: float, status: int
+    ) -> None:
         spans.record(
-            f"{request.method} {route}",
+            f"{method} {route}",
             seconds,
             {
-                "http.request.method": request.method,
+                "http.request.method": method,
                 "http.route": route,
                 "http.response.status_code": status,
                 "parley.request_id": g.request_id,

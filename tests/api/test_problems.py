@@ -108,6 +108,21 @@ async def test_every_answer_has_its_place_in_the_metrics(api):
     assert "nothing" not in page
 
 
+async def test_methods_that_callers_make_up_are_one_label(api):
+    address = urlsplit(api.url).netloc
+
+    def ask(method: str) -> int:
+        with closing(http.client.HTTPConnection(address, timeout=20)) as connection:
+            connection.request(method, "/v1/project")
+            return connection.getresponse().status
+
+    for method in ("BREW", "WHEN"):
+        assert await trio.to_thread.run_sync(ask, method) == 405
+    page = api.services.metrics.render().decode()
+    assert 'parley_requests_total{method="_OTHER",route="none",status="405"} 2.0' in page
+    assert "BREW" not in page
+
+
 async def test_health_and_readiness(api):
     assert await api.as_nobody().ok("GET", "/healthz") == {"status": "ok"}
     assert await api.as_nobody().ok("GET", "/readyz") == {
