@@ -37,24 +37,24 @@ for i = 9 + ids, #ARGV, 2 do
       local log_offset = last[1] and tonumber(string.match(last[1][1], '^(%d+)-')) or 0
       if log_offset <= archived then archived = offset end
     end
-    -- As text, or Redis would print it as a float; what had something to archive had no expiry.
-    local archived_text = string.format('%d', archived)
-    local had_none = archived ~= tonumber(room[1]) or room[3]
-    redis.call('HSET', room_key, 'archived', archived_text)
-    local floor = math.min(offset - log_length, archived)
-    if floor > 0 then redis.call('XTRIM', log_key, 'MINID', '~', floor + 1) end
     local marks = room[3]
     if marks and #redis.call('XRANGE', KEYS[2], marks, marks) == 0 then
       redis.call('HDEL', room_key, 'marks')
       marks = false
     end
-    if archived == offset and not marks then
-      if redis.call('EXISTS', prefix .. 'nodes:' .. R) == 0 then
-        expire_room(prefix, R, ttl_ms)
-      elseif had_none then
-        redis.call('HSET', room_key, 'settled', archived_text)
-      end
+    local rests = archived == offset and not marks
+    local is_wanted = rests and redis.call('EXISTS', prefix .. 'nodes:' .. R) == 1
+    -- What had something to archive had no expiry. Numbers as text, or Redis would print them as floats.
+    local had_none = archived ~= tonumber(room[1]) or room[3]
+    local archived_text = string.format('%d', archived)
+    if is_wanted and had_none then
+      redis.call('HSET', room_key, 'archived', archived_text, 'settled', archived_text)
+    else
+      redis.call('HSET', room_key, 'archived', archived_text)
     end
+    local floor = math.min(offset - log_length, archived)
+    if floor > 0 then redis.call('XTRIM', log_key, 'MINID', '~', floor + 1) end
+    if rests and not is_wanted then expire_room(prefix, R, ttl_ms) end
   end
 end
 return deleted
