@@ -82,8 +82,9 @@ async def load_page_as(
 ) -> Page:
     """The page for who may read the room: the rights and the rows in one trip to PostgreSQL.
 
-    Of a room that this process knows it is one statement: rows come with what their viewer is in
-    the room, and with the room's name, so that what is known is only where to look.
+    Of a room that this process knows as one to be read it is one statement: rows come with what
+    their viewer is in the room, and with the room's name, so that what is known is only where to
+    look.
     Raises what `AccessReader.read` and `Access.require` raise, whatever else fails.
     """
     if not is_room_id(room):
@@ -98,6 +99,8 @@ async def load_page_as(
     reading = _Reading(tail, query, actor.user, reveal, with_users)
 
     known = access.known(key, actor.user)
+    if known is not None and known.refusal(Action.READ, actor, room) is not None:
+        known = None  # or asking about a room that is hidden would cost more than about none
 
     async def work(connection: RowReader) -> tuple[Access | None, ArchivedPage | None]:
         if known is not None:

@@ -114,7 +114,8 @@ async def test_methods_that_callers_make_up_are_one_label(api):
     def ask(method: str) -> int:
         with closing(http.client.HTTPConnection(address, timeout=20)) as connection:
             connection.request(method, "/v1/project")
-            return connection.getresponse().status
+            with closing(connection.getresponse()) as answer:
+                return answer.status
 
     for method in ("BREW", "WHEN"):
         assert await trio.to_thread.run_sync(ask, method) == 405

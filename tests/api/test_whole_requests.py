@@ -22,9 +22,9 @@ async def api(processes: Processes) -> ServerProcess:
 
 def ask(connection: http.client.HTTPConnection, body: bytes, method: str = "POST") -> int:
     connection.request(method, "/v1/rooms", body=body, headers=HEADERS)
-    answer = connection.getresponse()
-    answer.read()
-    return answer.status
+    with closing(connection.getresponse()) as answer:
+        answer.read()
+        return answer.status
 
 
 @pytest.mark.parametrize("size", [2, 70_000, 300_000, API_BODY_BYTES_MAX])
@@ -77,7 +77,7 @@ async def test_a_body_that_never_comes_is_not_waited_for_long(api):
             connection.putrequest("POST", "/v1/rooms")
             connection.putheader("Content-Length", "10")
             connection.endheaders()
-            answer = connection.getresponse()
-            return [str(answer.status), answer.getheader("Connection")]
+            with closing(connection.getresponse()) as answer:
+                return [str(answer.status), answer.getheader("Connection")]
 
     assert await trio.to_thread.run_sync(work) == ["401", "close"]

@@ -2,6 +2,7 @@
 
 import http.client
 import json
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -57,9 +58,10 @@ def _request(
     connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=timeout)
     try:
         connection.request(method, path, body=data, headers=headers)
-        answer = connection.getresponse()
-        found = {name.lower(): value for name, value in answer.getheaders()}
-        return Response(answer.status, found, answer.read())
+        # Closed also if reading fails: it keeps the socket open beyond the connection.
+        with closing(connection.getresponse()) as answer:
+            found = {name.lower(): value for name, value in answer.getheaders()}
+            return Response(answer.status, found, answer.read())
     except http.client.HTTPException as error:
         raise OSError(f"no proper answer: {error!r}") from error
     finally:
