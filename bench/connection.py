@@ -6,6 +6,7 @@ reply is kept in `rest` and must be looked at first.
 """
 
 import os
+import select
 import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -112,6 +113,22 @@ class Connection:
         elif kind != Kind.NOISE:
             raise BenchError(f"{self.user}: the server said {payload[:300]!r}")
 
+    def answer_pings(self) -> None:
+        """Answer the pings among what the socket holds; everything else stays in `rest`."""
+        data = self.rest + self.receive()
+        places, rest_at = wire.walk_frames(data)
+        others: list[bytes] = []
+        begin = 0
+        for opcode, start, end in places:
+            if opcode & wire.CONTROL:
+                self.answer_control(opcode, data[start:end])
+            elif self.dialect.classify(data, start, end).kind == Kind.PING:
+                self.send(self.dialect.pong(data[start:end]))
+            else:
+                others.append(data[begin:end])
+            begin = end
+        self.rest = b"".join(others) + data[rest_at:]
+
     def wait(self, wanted: Kind) -> bytes:
         """Block until a frame of this kind; events before it are passed over."""
         passed = (Kind.MESSAGE, Kind.DURABLE)
@@ -141,6 +158,30 @@ class Connection:
         self.sock.close()
 
 
+class _Waiting:
+    """Connections that wait for others: a server would give up who answers none of its pings."""
+
+    def __init__(self, connections: Sequence[Connection] = ()) -> None:
+        self._connections: dict[int, Connection] = {}
+        self._epoll = select.epoll()
+        self.add(connections)
+
+    def add(self, connections: Sequence[Connection]) -> None:
+        """These wait, too."""
+        for connection in connections:
+            self._connections[connection.fd] = connection
+            self._epoll.register(connection.fd, select.EPOLLIN)
+
+    def answer_pings(self) -> None:
+        """Answer what has come."""
+        for fd, _ in self._epoll.poll(0, len(self._connections) or 1):
+            self._connections[fd].answer_pings()
+
+    def close(self) -> None:
+        """The connections go on by themselves."""
+        self._epoll.close()
+
+
 def other_frames(connection: Connection) -> Callable[[int, Frame, bytes], None]:
     """A handler for frames that no scenario expects while it measures: fails on all but noise."""
 
@@ -161,8 +202,10 @@ def open_connections(
     `rooms` are those beside them that they will subscribe: some servers want to know it here.
     """
     opened: list[Connection] = []
+    waiting = _Waiting()
     pairs = list(zip(users, rooms, strict=True))
     for first in range(0, len(pairs), OPEN_AT_ONCE):
+        waiting.answer_pings()
         chunk = [
             _connect(target, user, room, index)
             for index, (user, room) in enumerate(pairs[first : first + OPEN_AT_ONCE], first)
@@ -175,6 +218,8 @@ def open_connections(
             for connection in chunk:
                 connection.wait(Kind.GREETING)
         opened += chunk
+        waiting.add(chunk)
+    waiting.close()
     return opened
 
 
@@ -184,10 +229,13 @@ def subscribe_all(connections: Sequence[Connection], rooms: Sequence[str]) -> li
     Makes the sockets non-blocking: this is the last thing done before a scenario's loop.
     """
     offsets: list[int] = []
+    waiting = _Waiting(connections)
     pairs = list(zip(connections, rooms, strict=True))
     for first in range(0, len(pairs), OPEN_AT_ONCE):
+        waiting.answer_pings()
         chunk = pairs[first : first + OPEN_AT_ONCE]
         offsets += _subscribe_chunk(chunk)
+    waiting.close()
     time.sleep(max((connection.dialect.settling for connection in connections), default=0.0))
     for connection in connections:
         connection.sock.setblocking(False)
