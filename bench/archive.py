@@ -130,15 +130,20 @@ def run_archive(
 def _watch(
     meter: accounting.Meter, arrived: Callable[[], int], wanted: int, patience: float
 ) -> accounting.Usage:
-    """What it cost from the last look that found nothing to the first that found all."""
+    """What it cost from the last look that found nothing to the first that found all.
+
+    The meter is read before each look: behind it, what is done between the two would be missed.
+    """
     deadline = time.monotonic() + patience
-    start = meter.read()
+    start = reading = meter.read()
     while (found := arrived()) < wanted:
         if time.monotonic() > deadline:
             raise checks.CheckFailed(f"{wanted - found} events did not get into PostgreSQL")
         if not found:
-            start = meter.read()
+            start = reading
         time.sleep(POLL)
+        if not found:
+            reading = meter.read()
     return accounting.between(start, meter.read())
 
 
