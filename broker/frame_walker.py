@@ -1,12 +1,14 @@
 """The fast way in: finds whole text frames in the bytes of one connection.
 
 `walk` takes bytes as they came from the socket, cut anywhere, and gives steps in order: a `str`
-is a complete message to handle at once; `bytes` are frames for trio-websocket, unchanged; an
-`int` is a close code. Together they give exactly what plain trio-websocket would have given.
+is a complete message to handle at once; `bytes` are frames for trio-websocket, unchanged; empty
+`bytes` are a pong; an `int` is a close code. Together they give exactly what plain trio-websocket
+would have given.
 
 The rules: only a complete, unfragmented, masked text frame of valid UTF-8 is handed out as text.
-Everything else goes up whole (control frames, fragments, binary, broken ones, for trio-websocket
-to judge). While a message that went up is not handled yet, text frames go up too, so none is
+A whole pong is counted and dropped: pings are ours, so trio-websocket waits for none. Everything
+else goes up whole (other control frames, fragments, binary, broken ones, for trio-websocket to
+judge). While a message that went up is not handled yet, text frames go up too, so none is
 overtaken. After a broken or a close frame everything goes up unlooked at. What is held is one
 partial frame, at most `frame_bytes_max` and its header. A longer frame, or a longer message in
 fragments (or one of too many), gives 1009 as soon as its header is there, and everything after it
@@ -25,6 +27,7 @@ from config import wire_limits
 Step = str | bytes | int
 
 _TEXT_WHOLE: Final = 0x81
+_PONG_WHOLE: Final = 0x8A
 _FIN: Final = 0x80
 _RSV: Final = 0x70
 _OPCODE: Final = 0x0F
@@ -52,8 +55,8 @@ class FrameWalker:
     """Walks the frames of one connection; see the module's docstring.
 
     `messages_up` counts complete data messages that went up; whoever handles one takes one off.
-    `controls` and `fragments` count control and other frames that went up. `has_seen_close`: the
-    peer's close frame went up.
+    `controls` and `fragments` count control frames (pongs too) and other frames that went up.
+    `has_seen_close`: the peer's close frame went up.
     """
 
     __slots__ = (
@@ -119,6 +122,9 @@ class FrameWalker:
                 continue
             if data[at] == _TEXT_WHOLE and self.messages_up == 0:
                 steps.append(self._text(data, at, stop))
+            elif data[at] == _PONG_WHOLE:
+                self.controls += 1
+                steps.append(b"")
             else:
                 self._note_upward(data[at])
                 steps.append(data[at:stop])

@@ -122,7 +122,7 @@ class Keepalive:
         """Ping it, look again later, or find it lost."""
         if peer.is_closing:
             return
-        if peer.is_paused or peer.has_unread():
+        if peer.is_paused or (peer.heard_at < 0.0 and peer.has_unread()):
             peer.heard_at = self.now
         silent = self.now - peer.heard_at
         if peer.heard_at < 0.0:

@@ -2,8 +2,8 @@
 
 `Wire` is the stream under trio-websocket and the `Peer` that the application posts to. Every byte
 from the socket passes the frame walker first: complete text messages go straight to the receiver,
-in the reader's own task; the rest goes up to trio-websocket, and messages that it put together
-come back by `handle_passed_up`. Both ways keep one order.
+in the reader's turn; the rest goes up to trio-websocket, which begins with the first of it, and
+messages that it put together come back by `handle_passed_up`. Both ways keep one order.
 
 The rules: the receiver is called synchronously, only between `begin` and the end, and never after
 `disconnect`. An exception of the receiver closes this connection with 1011 and nothing else.
@@ -30,14 +30,19 @@ from broker.protocol.frames import encode_ping_frame
 from broker.wire_context import WireContext
 from config import wire_limits
 
+_PING: Final = encode_ping_frame()
+
 _logger: Final = structlog.get_logger(__name__)
 
 
 class Wire(Outbox, trio.abc.Stream):
-    """One connection; see the module. `heard_at` to `is_paused` belong to the keepalive."""
+    """One connection; see the module. `due_tick`, `heard_at`, `is_paused` are for the keepalive.
+
+    `is_begun`: the WebSocket was open for the application. `fault_code` tells with which code
+    trio-websocket, once it has begun, gave up on the peer's frames, if it did.
+    """
 
     __slots__ = (
-        "_fault_code",
         "_is_at_end",
         "_is_deaf",
         "_is_hasty",
@@ -48,9 +53,11 @@ class Wire(Outbox, trio.abc.Stream):
         "_upward_since",
         "_walker",
         "due_tick",
+        "fault_code",
         "handshake",
         "heard_at",
         "id",
+        "is_begun",
         "is_paused",
     )
 
@@ -62,17 +69,17 @@ class Wire(Outbox, trio.abc.Stream):
         self._receiver: Receiver | None = None
         self._resumed: trio.Event | None = None
         self._steps: list[Step] | None = None
-        self._is_deaf = self._is_hasty = self._is_at_end = self.is_paused = False
-        self._fault_code: Callable[[], int | None] | None = None
+        self._is_deaf = self._is_hasty = self._is_at_end = self.is_paused = self.is_begun = False
+        self.fault_code: Callable[[], int | None] | None = None
         self._upward_since = self.heard_at = context.keepalive.now
         self.id = secrets.token_hex(8)
         self.handshake = Handshake("", "")
         self.due_tick = 0
 
     @property
-    def is_begun(self) -> bool:
-        """Whether the WebSocket was ever open for the application."""
-        return self._fault_code is not None
+    def is_answered(self) -> bool:
+        """Whether the peer's close frame has come and we have sent ours: nothing is left to say."""
+        return self.close_code is not None and self._walker.has_seen_close
 
     async def read_raw(self) -> bytes:
         """Bytes as they come, past the walker; empty at the end. Raises BrokenResourceError."""
@@ -87,15 +94,11 @@ class Wire(Outbox, trio.abc.Stream):
         if rest:
             self._steps = self._walker.walk(rest)
 
-    def begin(self, receiver: Receiver, fault_code: Callable[[], int | None]) -> None:
-        """The WebSocket is open: read on and hand messages to `receiver`.
-
-        `fault_code` tells with which code trio-websocket gave up on the peer's frames, if it did.
-        """
+    def begin(self, receiver: Receiver) -> None:
+        """The WebSocket is open: read on and hand messages to `receiver`."""
         self._receiver = receiver
-        self._fault_code = fault_code
+        self.is_begun = True
         self._shared.keepalive.watch(self)
-        self._wake_reader()
 
     def pause(self) -> None:
         """Stop reading; at most one turn of messages that were read already still comes."""
@@ -116,7 +119,7 @@ class Wire(Outbox, trio.abc.Stream):
 
     def ping(self) -> None:
         """Send a ping; its answer is just bytes that were heard."""
-        self.post(encode_ping_frame())
+        self.post(_PING)
 
     def end(self, code: int | None = None, reason: str = "") -> None:
         """See `Outbox.end`; wakes the reader, who sees a closed stream."""
@@ -167,7 +170,7 @@ class Wire(Outbox, trio.abc.Stream):
 
     def read_now(self) -> bytes | None:
         """See `Readable`; all but whole messages is left to the reader's own task."""
-        if self.is_paused or self._receiver is None:
+        if self.is_paused:
             return b""
         data = self._read()
         if not data:
@@ -196,7 +199,7 @@ class Wire(Outbox, trio.abc.Stream):
         Bounded by the close timeout. When cancelled the socket is closed at once.
         """
         if not self.is_ended:
-            fault = None if self._fault_code is None else self._fault_code()
+            fault = None if self.fault_code is None else self.fault_code()
             if fault is not None:
                 super().disconnect(fault)
             self._shared.watch_closing(self)
@@ -220,8 +223,8 @@ class Wire(Outbox, trio.abc.Stream):
             return
 
     async def _wait_turn(self) -> None:
-        """Until the receiver is there and the application wants more, or the socket is closed."""
-        while self._receiver is None or self.is_paused:
+        """Until the application wants more, or the socket is closed."""
+        while self.is_paused:
             if self.is_ended:
                 raise trio.ClosedResourceError
             if self._resumed is None:

@@ -1,8 +1,9 @@
 """The life of one connection: request head, handshake, WebSocket, end.
 
 This is the only file that knows trio_websocket. It answers ping and close, and puts fragments
-together; the `Wire` under it has handled what is usual before. One connection is one nursery and
-one barrier: whatever goes wrong in it ends this connection alone, with 1011.
+together; the `Wire` under it has handled what is usual before. So it begins, with a task of its
+own, only when the first of that comes: most connections never need it. One connection is one
+barrier: whatever goes wrong in it ends this connection alone, with 1011.
 
 The handshake is ours: `handshake` judges it and makes the answer; trio-websocket begins with the
 frames. Its own would parse what has been parsed and write the same answer, for 0.3 ms.
@@ -113,55 +114,58 @@ class WireLife:
         return verdict
 
     async def _serve_websocket(self, wire: Wire) -> int | None:
-        """Returns the close code that trio-websocket knows; None if it never opened."""
-        async with trio.open_nursery() as nursery:
-            websocket = await self._open(nursery, wire)
-            if websocket is None:
-                nursery.cancel_scope.cancel()
-                return None
-            await _pass_messages(websocket, wire)
-            if wire.is_ended:
-                # The reader may wait for somebody to take a message: nobody will.
-                nursery.cancel_scope.cancel()
-        _end_parser(websocket)
-        closed = websocket.closed
-        return None if closed is None else int(closed.code)
+        """Returns the peer's close code; None if it sent none, or nobody needs it."""
+        if not await self._open(wire):
+            return None
+        upward = await wire.receive_some()
+        if wire.is_answered:
+            await wire.aclose()
+            return None
+        return await self._pass_up(wire, upward) if upward else None
 
-    async def _open(
-        self, nursery: trio.Nursery, wire: Wire
-    ) -> trio_websocket.WebSocketConnection | None:
-        """The handshake when its turn has come; None if there was none."""
+    async def _open(self, wire: Wire) -> bool:
+        """The handshake when its turn has come; whether there was one."""
         try:
             async with self.application.turn():
                 if wire.is_abandoned():
                     self.count_refused("gone")
-                    return None
+                    return False
                 refusal = self.refusal(True)
                 if refusal is None:
-                    return self._shake_hands(nursery, wire)
+                    wire.post(wire.handshake.take_answer())
+                    wire.begin(self.application.open_connection(wire))
+                    self.count_opened()
+                    return True
         except trio.TooSlowError:
             refusal = TOO_MANY_AT_ONCE
             self.count_refused("busy")
         wire.post(refusal_answer(refusal).data)
         await wire.aclose()
-        return None
+        return False
 
-    def _shake_hands(self, nursery: trio.Nursery, wire: Wire) -> trio_websocket.WebSocketConnection:
-        wire.post(wire.handshake.take_answer())
+    async def _pass_up(self, wire: Wire, upward: bytes) -> int | None:
+        """Let trio-websocket go on from `upward`. Returns the close code that it knows."""
         websocket = trio_websocket.WebSocketConnection(
             wire,
-            _Frames(),
+            _Frames(upward),
             message_queue_size=1,
             max_message_size=self.max_frame_bytes,
             receive_buffer_size=None,
         )
         websocket._connection_proposal = None  # no request is waited for
         # The websocket holds the wire; held by it in turn, both would stay until a full collection.
-        fault_code = partial(_fault_of, weakref.ref(websocket))
-        wire.begin(self.application.open_connection(wire), fault_code)
-        self.count_opened()
-        nursery.start_soon(websocket._reader_task)
-        return websocket
+        wire.fault_code = partial(_fault_of, weakref.ref(websocket))
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(websocket._reader_task)
+                await _pass_messages(websocket, wire)
+                if wire.is_ended:
+                    # The reader may wait for somebody to take a message: nobody will.
+                    nursery.cancel_scope.cancel()
+        finally:
+            _end_parser(websocket)
+        closed = websocket.closed
+        return None if closed is None else int(closed.code)
 
 
 def refusal_answer(sentence: str) -> HttpAnswer:
@@ -198,10 +202,11 @@ _NO_HANDSHAKE: Final = _NoHandshake()
 class _Frames(wsproto.WSConnection):
     """The protocol from behind the handshake on; what speaks HTTP is never made."""
 
-    def __init__(self) -> None:
+    def __init__(self, upward: bytes) -> None:
+        """`upward` has come already."""
         self.client = False
         self.handshake = _NO_HANDSHAKE  # type: ignore[assignment]
-        self.connection = Connection(ConnectionType.SERVER)
+        self.connection = Connection(ConnectionType.SERVER, trailing_data=upward)
 
 
 def _fault_of(reference: weakref.ref[trio_websocket.WebSocketConnection]) -> int | None:

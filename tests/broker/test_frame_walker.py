@@ -48,6 +48,9 @@ def test_the_largest_frames():
         frame(CONTINUATION, b"x"),
         frame(PING, b"x", fin=False),
         frame(PING, b"x" * 126),
+        frame(PONG, b"x", fin=False),
+        frame(PONG, b"x", rsv=2),
+        frame(PONG, b"x", mask=None),
         frame(TEXT, b"\xff"),
         frame(TEXT, b"\xed\xa0\x80"),
         b"\x81\xfe\x00\x05" + b"\0" * 9,  # two bytes of length where one would do
@@ -65,8 +68,23 @@ def test_broken_frames_go_up_and_so_does_all_that_follows(odd):
 
 
 def test_control_frames_go_up_between_texts():
-    ping, pong = frame(PING, b"a"), frame(PONG)
-    assert walked(text("1") + ping + text("2") + pong) == ["1", ping, "2", pong]
+    ping, close = frame(PING, b"a"), frame(CLOSE)
+    assert walked(text("1") + ping + text("2") + close) == ["1", ping, "2", close]
+
+
+def test_pongs_are_counted_and_dropped():
+    walker = FrameWalker(LIMIT)
+    begin, end = frame(TEXT, b"a", fin=False), frame(CONTINUATION, b"b")
+    pongs = frame(PONG) + frame(PONG, b"x" * 125)
+    assert walker.walk(text("1") + pongs + begin + frame(PONG) + end) == [
+        "1", b"", b"", begin, b"", end
+    ]  # fmt: skip
+    assert (walker.controls, walker.fragments, walker.messages_up) == (3, 2, 1)
+
+
+def test_pongs_behind_a_broken_frame_are_not_looked_at():
+    broken = frame(PONG, b"x" * 126)
+    assert walked(frame(PONG) + broken + frame(PONG)) == [b"", broken + frame(PONG)]
 
 
 def test_a_text_does_not_overtake_a_message_that_went_up():
@@ -151,7 +169,7 @@ def test_cuts_change_nothing(stream, cuts):
 
 @given(streams)
 def test_nothing_is_lost_or_invented(stream):
-    """Texts framed again and the frames that went up are the stream, up to a 1009."""
+    """Texts framed again, pongs and the frames that went up are the stream, up to a 1009."""
     walker = FrameWalker(LIMIT)
     steps = [*walker.walk(stream), walker.end()]
     left = stream
@@ -164,6 +182,9 @@ def test_nothing_is_lost_or_invented(stream):
             assert unmask(left[size - length : size], left[size - length - 4 : size - length]) == (
                 step.encode()
             )
+        elif step == b"" and left:
+            assert left[0] == 0x80 | PONG
+            size = 6 + (left[1] & 0x7F)
         else:
             size = len(step)
             assert left[:size] == step

@@ -11,6 +11,7 @@ from functools import partial
 import pytest
 import trio
 import trio_websocket
+from wsproto.frame_protocol import FrameProtocol
 
 from broker.connection import Connection
 from broker.main import serve_broker
@@ -22,11 +23,11 @@ from tests.support.waiting import wait_until
 from tests.support.wire_client import open_wire_client
 
 CONNECTIONS = 10
-OF_A_CONNECTION = (Wire, Connection, trio_websocket.WebSocketConnection)
+OF_A_CONNECTION = (Wire, Connection, trio_websocket.WebSocketConnection, FrameProtocol)
 ONE_EACH = Counter(kind.__name__ for kind in OF_A_CONNECTION)
 
 
-@pytest.mark.parametrize("ending", ["in order", "cut", "refused"])
+@pytest.mark.parametrize("ending", ["in order", "cut", "refused", "in fragments, cut"])
 async def test_a_connection_leaves_no_cycle_behind(redis_url, database_url, name, ending):
     room = name("room")
     async with open_storage(redis_url, database_url) as storage:
@@ -61,6 +62,9 @@ async def live(url: str, room: str, ending: str) -> None:
         if ending == "in order":
             await client.send(8, (1000).to_bytes(2, "big"))
             await client.wait(lambda: client.is_ended)
+        elif ending == "in fragments, cut":
+            await client.send(1, b'{"type":', b'"ping","id":5}')  # trio-websocket begins
+            await client.wait(lambda: client.frames[-1].get("id") == 5)
         elif ending == "refused":
             await client.send_bytes(b"\xff" * 10)
             await client.wait(lambda: client.is_ended)

@@ -371,6 +371,45 @@ async def test_a_flood_of_control_frames_is_ended():
         assert await ended(await only(application)) == 4529
 
 
+async def test_a_flood_of_pongs_is_ended():
+    """They do not go up to trio-websocket, and count all the same."""
+    application = RecordingApplication()
+    async with serve(application) as listener, connect(listener) as client:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(client.send, frame(PONG, b"x") * 5000 + TIDY_CLOSE)
+            assert (await client.read_close())[0] == 4529
+        assert await ended(await only(application)) == 4529
+
+
+async def test_trio_websocket_begins_only_with_what_it_has_to_see():
+    application = RecordingApplication(echo)
+    async with serve(application, ping_interval=0.2) as listener, connect(listener) as client:
+        recorder = await only(application)
+        await client.send(text("a") + frame(PONG, b"unasked") + text("b"))
+        assert [await client.read_text() for _ in "ab"] == ["a", "b"]
+        for _ in range(3):
+            assert await client.read_frame() == (PING, b"")
+            await client.send(frame(PONG))
+        assert recorder.peer.fault_code is None
+        await client.send(frame(PONG) + frame(TEXT, b"c", fin=False) + frame(PING, b"d"))
+        await wait_until(lambda: recorder.peer.fault_code is not None)
+        await client.send(frame(CONTINUATION, b"e") + text("f"))
+        answers = [await client.read_frame() for _ in range(3)]
+        assert [one for one in answers if one != (PING, b"")][:2] == [(PONG, b"d"), (TEXT, b"ce")]
+
+
+async def test_an_answer_to_our_close_frame_needs_no_trio_websocket():
+    application = RecordingApplication()
+    async with serve(application) as listener, connect(listener) as client:
+        recorder = await only(application)
+        recorder.peer.disconnect(1012)
+        assert (await client.read_close())[0] == 1012
+        await client.send(frame(PING, b"x") + frame(CLOSE, (1012).to_bytes(2, "big")))
+        assert await client.read_to_end() == []
+        assert await ended(recorder) == 1012
+        assert recorder.peer.fault_code is None
+
+
 async def test_a_message_of_too_many_fragments_is_too_big():
     """Each fragment is an object of its own: the bytes alone do not bound what is held."""
     application = RecordingApplication()
