@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import hashlib
 from datetime import UTC, datetime
-from typing import Final
+from typing import Final, NamedTuple
 from urllib.parse import urlencode
+from weakref import WeakKeyDictionary
 
 import msgspec
 from quart import Response, request
@@ -30,6 +31,13 @@ GZIP_TAG: Final = "-gzip"
 
 _KEPT: Final = ("user_id", "deleted", "sender", "kind", "from", "to")
 """What the links to the neighbouring pages repeat."""
+
+
+class Tagged(NamedTuple):
+    """The body of a page and the digest of its bytes."""
+
+    body: bytes
+    digest: str
 
 
 def page_query(chosen: MessageFilter) -> PageQuery:
@@ -94,10 +102,26 @@ def message_name(text: str) -> int | str | None:
     return text if is_message_id(text) else None
 
 
-def page_body(path: str, query: PageQuery, page: Page) -> bytes:
+class PageBodies:
+    """The bodies of pages and their ETags, made once for a page that is kept (`kept_pages`)."""
+
+    def __init__(self) -> None:
+        self._made: WeakKeyDictionary[Page, tuple[tuple[str, str], Tagged]] = WeakKeyDictionary()
+
+    def of(self, path: str, query: PageQuery, page: Page) -> Tagged:
+        """The body of the page at `path`, as the present request asks for it."""
+        asked = (path, _kept_arguments())
+        made = self._made.get(page)
+        if made is None or made[0] != asked:
+            made = (asked, tagged(_page_body(*asked, query.limit, page)))
+            self._made[page] = made
+        return made[1]
+
+
+def _page_body(path: str, kept: str, limit: int, page: Page) -> bytes:
     """A page with its links; `path` is where its neighbours are."""
-    newer = _link(path, "after", page.newer_after, query.limit)
-    older = _link(path, "before", page.older_before, query.limit)
+    newer = _link(path, "after", page.newer_after, limit, kept)
+    older = _link(path, "before", page.older_before, limit, kept)
     envelope = msgspec.json.encode(
         {
             "has_more_before": page.has_more_before,
@@ -110,14 +134,15 @@ def page_body(path: str, query: PageQuery, page: Page) -> bytes:
     return b'{"items":%b,%b' % (page.items, envelope[1:])
 
 
-def _link(path: str, bound: str, seq: int | None, limit: int) -> str | None:
-    """The neighbouring page, for the same actor and of the same messages."""
-    if seq is None:
-        return None
+def _kept_arguments() -> str:
+    """What the links repeat: the neighbours are for the same actor and of the same messages."""
     args = request.args
     kept = {name: args[name] for name in _KEPT if name in args}
-    rest = f"&{urlencode(kept)}" if kept else ""
-    return f"{path}?{bound}={seq}&limit={limit}{rest}"
+    return f"&{urlencode(kept)}" if kept else ""
+
+
+def _link(path: str, bound: str, seq: int | None, limit: int, kept: str) -> str | None:
+    return None if seq is None else f"{path}?{bound}={seq}&limit={limit}{kept}"
 
 
 def numbered_body(query: PageQuery, page: Page) -> bytes:
@@ -128,9 +153,14 @@ def numbered_body(query: PageQuery, page: Page) -> bytes:
     )
 
 
-def conditional(body: bytes) -> Response:
+def tagged(body: bytes) -> Tagged:
+    """The body with what its ETag is made of."""
+    return Tagged(body, hashlib.blake2b(body, digest_size=16).hexdigest())
+
+
+def conditional(answer: Tagged) -> Response:
     """200 with the body and its ETag, or 304 if the client has these very bytes."""
-    digest = hashlib.blake2b(body, digest_size=16).hexdigest()
+    body, digest = answer
     tag = f'"{digest}"'
     held = _held_tag(tag, f'"{digest}{GZIP_TAG}"')
     if held is not None:

@@ -33,6 +33,7 @@ from broker.domain.changing import Changer
 from broker.domain.floors import FloorReporter
 from broker.domain.forwarding import Forwarder
 from broker.domain.identity import TokenVerifier
+from broker.domain.kept_pages import KeptPages
 from broker.domain.marking import Marker
 from broker.domain.members import Members
 from broker.domain.message_removals import MessageRemover
@@ -104,6 +105,7 @@ def build_services(settings: Settings, db: Database, store: RedisStore) -> Servi
         db=db,
         store=store,
         access=access,
+        pages=KeptPages(settings.room_log_ttl),
         publisher=publisher,
         changer=changer,
         marker=Marker(db, store.rooms, access, seeder),

@@ -22,12 +22,13 @@ from api.documents.history import (
 from api.documents.messages import MessageDocument, OneMessageQuery, PublishedDocument
 from api.documents.queries import ActingQuery
 from api.history_pages import (
+    PageBodies,
     conditional,
     is_revealed,
     numbered_body,
-    page_body,
     page_query,
     query_filter,
+    tagged,
 )
 from api.message_places import path_of, published_response, read_message, room_of, wanted_of
 from api.openapi.operations import EITHER, describe
@@ -55,6 +56,7 @@ class MessageRoutes:
 
     def __init__(self, services: Services) -> None:
         self._services = services
+        self._bodies = PageBodies()
 
     def routes(self) -> Sequence[Route]:
         """The operations."""
@@ -211,16 +213,16 @@ class MessageRoutes:
             services.db,
             services.store.rooms,
             services.access,
+            services.pages,
             actor,
             room,
             query=query,
             reveal=reveal,
             with_users=query.skip is None,
         )
-        is_numbered = query.skip is not None
-        return conditional(
-            numbered_body(query, page) if is_numbered else page_body(path, query, page)
-        )
+        if query.skip is not None:
+            return conditional(tagged(numbered_body(query, page)))
+        return conditional(self._bodies.of(path, query, page))
 
 
 def _take_idempotency_key(draft: MessageDraft) -> None:

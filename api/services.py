@@ -10,6 +10,7 @@ from broker.domain.announcing import Announcer
 from broker.domain.changing import Changer
 from broker.domain.forwarding import Forwarder
 from broker.domain.identity import TokenVerifier
+from broker.domain.kept_pages import KeptPages
 from broker.domain.marking import Marker
 from broker.domain.members import Members
 from broker.domain.publishing import Publisher
@@ -30,6 +31,7 @@ class Services:
     db: Database
     store: RedisStore
     access: AccessReader
+    pages: KeptPages
     publisher: Publisher
     changer: Changer
     marker: Marker

@@ -190,6 +190,7 @@ async def history(connection: Connection, services: Services, command: History) 
         services.db,
         services.store.rooms,
         services.access,
+        services.pages,
         connection.actor,
         command.room,
         query=PageQuery(

@@ -20,6 +20,7 @@ from broker.counts import Counts
 from broker.domain.access import AccessReader
 from broker.domain.changing import Changer
 from broker.domain.identity import TokenVerifier
+from broker.domain.kept_pages import KeptPages
 from broker.domain.marking import Marker
 from broker.domain.publishing import Publisher
 from broker.domain.seeding import Seeder
@@ -88,6 +89,7 @@ async def _serve(
             db=db,
             verifier=TokenVerifier.from_settings(settings),
             access=access,
+            pages=KeptPages(settings.room_log_ttl),
             seeder=seeder,
             publisher=Publisher(store.rooms, access, seeder),
             changer=Changer(db, store.rooms, access, seeder),

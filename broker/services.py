@@ -11,6 +11,7 @@ from broker.counts import Counts
 from broker.domain.access import AccessReader
 from broker.domain.changing import Changer
 from broker.domain.identity import TokenVerifier
+from broker.domain.kept_pages import KeptPages
 from broker.domain.marking import Marker
 from broker.domain.publishing import Publisher
 from broker.domain.seeding import Seeder
@@ -36,6 +37,7 @@ class Services:
     db: Database
     verifier: TokenVerifier
     access: AccessReader
+    pages: KeptPages
     seeder: Seeder
     publisher: Publisher
     changer: Changer

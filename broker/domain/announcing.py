@@ -139,6 +139,9 @@ class Announcer:
         await self._announce_users(await list_user_announcements(self._db, project, user))
 
     async def _announce_users(self, waiting: list[UserAnnouncement]) -> None:
+        # Before the rows go: pages that were kept meanwhile show who they were.
+        for project in {found.project for found in waiting}:
+            await self._rooms.renew_stamp(project)
         for project, user in {(found.project, found.user) for found in waiting}:
             channel = user_channel(project, user)
             await self._rooms.broadcast(channel, event=USER_CHANGED, sender=None, data=b"{}")

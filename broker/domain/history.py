@@ -11,14 +11,18 @@ Law of this file:
   who may `reveal` it. Edits and reactions on a deleted message change nothing.
 
 REST, the WebSocket's `history` and `subscribe … history` all come here. `load_page_as` looks at
-the reader's rights too, on its way to the rows; elsewhere the caller has. Pages are never cached.
+the reader's rights too, on its way to the rows; elsewhere the caller has. Only `load_page_as` keeps
+pages, for a moment, and by what Redis says now (`kept_pages`).
 """
 
 from __future__ import annotations
 
 from typing import NamedTuple, Protocol
 
+import trio
+
 from broker.domain.access import Access, AccessReader, Actor, fetch_standing, standing_of
+from broker.domain.kept_pages import Asked, KeptPages, Numbering, mark_of
 from broker.domain.message_rows import MessageRows, is_chosen, message_id_of, reactions_in
 from broker.domain.pages import CREATED, merge_page, selection_of, senders_of
 from broker.domain.pages import Page as Page
@@ -39,6 +43,12 @@ class UnarchivedReader(Protocol):
     async def unarchived(self, key: str) -> UnarchivedTail | None: ...
 
 
+class StampedReader(UnarchivedReader, Protocol):
+    """The same, for pages that are kept."""
+
+    async def unarchived_and_stamp(self, key: str) -> tuple[NumberedTail | None, bytes | None]: ...
+
+
 class UnarchivedTail(Protocol):
     """A room's events that PostgreSQL may not have, and its live counters."""
 
@@ -48,6 +58,10 @@ class UnarchivedTail(Protocol):
     def seq(self) -> int: ...
     @property
     def entries(self) -> list[Entry]: ...
+
+
+class NumberedTail(UnarchivedTail, Numbering, Protocol):
+    """The same with all of the room's numbers."""
 
 
 async def load_page(
@@ -71,8 +85,9 @@ async def load_page(
 
 async def load_page_as(
     db: Database,
-    rooms: UnarchivedReader,
+    rooms: StampedReader,
     access: AccessReader,
+    pages: KeptPages,
     actor: Actor,
     room: str,
     *,
@@ -80,25 +95,49 @@ async def load_page_as(
     reveal: bool = False,
     with_users: bool = False,
 ) -> Page:
-    """The page for who may read the room: the rights and the rows in one trip to PostgreSQL.
+    """The page for who may read the room, one that is kept if it is still right.
 
-    Of a room that this process knows as one to be read it is one statement: rows come with what
-    their viewer is in the room, and with the room's name, so that what is known is only where to
-    look.
     Raises what `AccessReader.read` and `Access.require` raise, whatever else fails.
     """
     if not is_room_id(room):
         raise ProtocolError("room_not_found")
     key = room_key(actor.project, room)
+    began_at = trio.current_time()
     try:
-        tail = await rooms.unarchived(key)
+        tail, stamp = await rooms.unarchived_and_stamp(key)
     except StorageUnavailable:
         # Who may not read is told so, not that there is nothing to be read now.
         (await access.read_as(actor, room)).require(Action.READ, actor, room)
         raise
-    reading = _Reading(tail, query, actor.user, reveal, with_users)
+    asked = Asked(key, query, with_users, actor.user, mark_of(tail, stamp), began_at)
+    kept = None if reveal else pages.find(asked)
+    if kept is not None:
+        standing = kept.access.get(actor.user)
+        if standing is None:
+            standing = await access.read_as(actor, room)
+            kept.admit(actor.user, standing)
+        standing.require(Action.READ, actor, room)
+        return kept.page
 
-    known = access.known(key, actor.user)
+    reading = _Reading(tail, query, actor.user, reveal, with_users)
+    found, archived = await _read_as(db, reading, access.known(key, actor.user), actor, room)
+    standing = access.take_as(found, actor, room)
+    standing.require(Action.READ, actor, room)
+    page = reading.merge(archived)
+    if not reveal:
+        pages.keep(asked, page, standing)
+    return page
+
+
+async def _read_as(
+    db: Database, reading: _Reading, known: Access | None, actor: Actor, room: str
+) -> tuple[Access | None, ArchivedPage | None]:
+    """The rights and the rows in one trip to PostgreSQL; no rows for who may not read.
+
+    Of a room that this process knows as one to be read it is one statement: rows come with what
+    their viewer is in the room, and with the room's name, so that what is known is only where to
+    look.
+    """
     if known is not None and known.refusal(Action.READ, actor, room) is not None:
         known = None  # or asking about a room that is hidden would cost more than about none
 
@@ -112,9 +151,7 @@ async def load_page_as(
             return found, None
         return found, await reading.read(connection, found.room_pk)
 
-    found, archived = await db.run(work)
-    access.take_as(found, actor, room).require(Action.READ, actor, room)
-    return reading.merge(archived)
+    return await db.run(work)
 
 
 class _Reading:

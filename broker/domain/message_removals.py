@@ -40,6 +40,7 @@ class Logs(Protocol):
     """What is needed of `RoomStore`."""
 
     async def cut_log(self, key: str, offset: int) -> None: ...
+    async def renew_stamp(self, project: str) -> None: ...
 
 
 class Archive(Protocol):
@@ -72,6 +73,8 @@ class MessageRemover:
         if removal.messages == "erase":
             await self._forget_origins(removal)
             await self._drop_letters(removal)
+            # Wiping is no event: pages that were kept before it must not be shown after it.
+            await self._logs.renew_stamp(removal.project)
         return done
 
     async def _is_archived_since(self, removal: Removal) -> bool:

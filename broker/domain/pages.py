@@ -44,9 +44,9 @@ class PageQuery:
     chosen: MessageFilter = NO_FILTER
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, weakref_slot=True, eq=False)
 class Page:
-    """Messages in rising order of seq.
+    """Messages in rising order of seq; a page equals only itself.
 
     `newer_after` and `older_before` are the bounds of the neighbouring pages, None where there is
     nothing more. `users` is a JSON object (id → names) if it was asked for.

@@ -1,8 +1,8 @@
 """Changing users and lists of them; deletion is `removals`, creation and states are `users`.
 
-Whatever live connections must look at (status, revoked tokens, deletion) leaves a row of
-`user_announcements` in the same transaction. The audit names the fields that changed and never
-what they hold: it outlives the profile.
+Whatever live connections must look at (status, revoked tokens, deletion) and what pages of messages
+show of their senders leaves a row of `user_announcements` in the same transaction.
+The audit names the fields that changed and never what they hold: it outlives the profile.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ EDITABLE: Final = (
     "status",
     "metadata",
 )
+_SHOWN: Final = frozenset(("status", "display_name", "avatar_url"))
+"""Fields that others must be told about."""
 _READ: Final = """
 SELECT username, external_user_id, display_name, email, avatar_url, status,
        metadata::text AS metadata
@@ -141,7 +143,7 @@ async def update_user(
         await audit(
             connection, project, by, "user.updated", f"user:{user}", encode(detail).decode()
         )
-        if "status" in changed:
+        if not _SHOWN.isdisjoint(changed):
             await announce_user(connection, project, user)
         return True
 

@@ -65,6 +65,14 @@ def where_key(prefix: str, project: str, user: str) -> str:
     return f"{prefix}where:{user_channel(project, user)}"
 
 
+def stamp_key(project: str) -> str:
+    """The stamp of what the project's pages show beside the events of their rooms.
+
+    It carries no tag: one for all rooms of the project, read with a command of its own.
+    """
+    return f"{PREFIX}stamp:{project}"
+
+
 def partition_tags(partitions: int) -> list[str]:
     """The hash tag of each partition: the smallest number whose slot lies in the partition's share.
 

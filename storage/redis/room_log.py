@@ -5,14 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, cast
 
+from redis.exceptions import NoScriptError
+from uuid_utils import uuid7
+
+from config.page_limits import PAGE_STAMP_SECONDS
 from storage.redis.answered import AnsweredNumbers
 from storage.redis.client import RedisClient
 from storage.redis.entries import Entry, parse_entry
-from storage.redis.keys import Keys, RoomKeys
+from storage.redis.keys import Keys, RoomKeys, split_room_key, stamp_key
 from storage.redis.limits import StoreLimits
 from storage.redis.lives import Lives
 from storage.redis.outcomes import RoomEnd, Unarchived
-from storage.redis.script_loader import ScriptSet, run_script
+from storage.redis.replies import pack
+from storage.redis.script_loader import ScriptSet, pack_evalsha, run_script
 
 UNARCHIVED_CHUNK = 1000
 """Entries a call when the tail of a log is read: some 300 KiB, a millisecond of Redis."""
@@ -58,22 +63,41 @@ class RoomLog:
         nothing is in neither. Long tails come in chunks; what the archiver trims between two of
         them has been committed before.
         """
-        keys = self.keys.room(key)
-        reply = cast(
-            "list[Any]",
-            await run_script(
-                self._client,
-                self._scripts["unarchived"],
-                (keys.room, keys.log),
-                (UNARCHIVED_CHUNK,),
-            ),
+        return await self._whole_tail(
+            key, await run_script(self._client, self._scripts["unarchived"], *self._tail_of(key))
         )
+
+    async def unarchived_and_stamp(self, key: str) -> tuple[Unarchived | None, bytes | None]:
+        """The same with the stamp of the room's project (None: it has none), in one trip."""
+        script, (keys, args) = self._scripts["unarchived"], self._tail_of(key)
+        stamp = stamp_key(split_room_key(key)[0])
+        # The stamp first: what is shown by it must not be older.
+        found, reply = await self._client.pipeline_packed(
+            [pack("GET", stamp), pack_evalsha(script, keys, args)]
+        )
+        if isinstance(reply, NoScriptError):
+            reply = await run_script(self._client, script, keys, args)
+        for answer in (found, reply):
+            if isinstance(answer, Exception):
+                raise answer
+        return await self._whole_tail(key, reply), cast("bytes | None", found)
+
+    async def renew_stamp(self, project: str) -> None:
+        """Something that pages of the project show has changed, and no event of a room said so."""
+        await self._client.execute("SET", stamp_key(project), uuid7().hex, "EX", PAGE_STAMP_SECONDS)
+
+    def _tail_of(self, key: str) -> tuple[tuple[str, str], tuple[int]]:
+        keys = self.keys.room(key)
+        return (keys.room, keys.log), (UNARCHIVED_CHUNK,)
+
+    async def _whole_tail(self, key: str, found: object) -> Unarchived | None:
+        reply = cast("list[Any]", found)
         if not reply:
             return None
         epoch, offset, seq, archived, version, raw = reply
         entries = [parse_entry(value) for value in raw]
         while len(raw) == UNARCHIVED_CHUNK:
-            raw = await self._log_chunk(keys, entries[-1].offset + 1)
+            raw = await self._log_chunk(self.keys.room(key), entries[-1].offset + 1)
             entries.extend(parse_entry(value) for value in raw)
         return Unarchived(epoch.decode(), offset, seq, archived, version, entries)
 

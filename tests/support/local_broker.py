@@ -21,6 +21,7 @@ from broker.counts import Counts
 from broker.domain.access import AccessReader
 from broker.domain.changing import Changer
 from broker.domain.identity import TokenVerifier
+from broker.domain.kept_pages import KeptPages
 from broker.domain.marking import Marker
 from broker.domain.publishing import Publisher
 from broker.fairness import Fairness
@@ -205,6 +206,7 @@ async def open_broker(
                 db=storage.db,
                 verifier=TokenVerifier.from_settings(settings),
                 access=access,
+                pages=KeptPages(settings.room_log_ttl),
                 seeder=storage.seeder,
                 publisher=Publisher(storage.store.rooms, access, storage.seeder),
                 changer=Changer(storage.db, storage.store.rooms, access, storage.seeder),

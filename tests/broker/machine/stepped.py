@@ -285,7 +285,8 @@ class World:
         nobody = cast("Any", None)
         self.services = Services(
             settings=SETTINGS, node=self.node, store=store, db=nobody, verifier=nobody,
-            access=access, seeder=seeder, publisher=nobody, changer=nobody, marker=nobody,
+            access=access, pages=nobody, seeder=seeder, publisher=nobody, changer=nobody,
+            marker=nobody,
             metrics=METRICS, counts=counts, times=TimeTexts(), start=nursery.start_soon,
             paces=paces_of(SETTINGS.rate_messages_per_second),
             fairness=Fairness(nursery.start_soon),
