@@ -89,6 +89,7 @@ ON CONFLICT (room, epoch, event_offset) DO NOTHING
 """
 REASON_CHARACTERS_MAX: Final = 500
 INTEGER_MAX: Final = 2**63 - 1
+_new: Final = tuple.__new__
 
 
 @dataclass(slots=True)
@@ -193,8 +194,9 @@ def _accept(
     accepted: list[Accepted] = []
     for event in events:
         entry = event.entry
+        offset = entry.offset
         room = rooms.get(entry.room)
-        if entry.offset == 0 and entry.event in RECEIPTS:
+        if offset == 0 and entry.event in RECEIPTS:
             if room is not None:
                 # In stream order: whatever a receipt speaks of has come before it.
                 marks.add_receipt(room.pk, entry, max(room.seq, room.base_seq))
@@ -203,17 +205,22 @@ def _accept(
         if room is None or reason is not None:
             result.dead.append(DeadLetter(event, reason or "unknown_room"))
             continue
-        is_late = entry.offset <= room.archived_offset
+        archived = room.archived_offset
+        is_late = offset <= archived
         if entry.epoch == room.epoch:
             if is_late:
                 result.repeated += 1
                 continue
-            expected = max(room.archived_offset, room.base_offset) + 1
-            if entry.offset > expected:
-                result.gaps.append((entry.room, expected, entry.offset))
-        accepted.append(Accepted(room.pk, event, is_late))
-        room.archived_offset = max(room.archived_offset, entry.offset)
-        room.seq = max(room.seq, entry.seq)
+            if offset > archived + 1:
+                expected = max(archived, room.base_offset) + 1
+                if offset > expected:
+                    result.gaps.append((entry.room, expected, offset))
+        # As in `plan_batch`: past the class's own __new__.
+        accepted.append(_new(Accepted, (room.pk, event, is_late)))
+        if not is_late:
+            room.archived_offset = offset
+        if entry.seq > room.seq:
+            room.seq = entry.seq
         room.is_moved = True
     result.accepted = len(accepted)
     return accepted

@@ -8,7 +8,7 @@ last that was. Nothing is ever trimmed by length or time.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple, cast
+from typing import Any, Final, NamedTuple, cast
 
 from config.archive_limits import ARCHIVE_BATCH_BYTES
 from storage.errors import StorageUnavailable
@@ -31,6 +31,7 @@ FIND_BEFORE_MS = 5_000
 """How far the clock of whoever named a message may be ahead of that of Redis."""
 FIND_AFTER_MS = 15_000
 """Between naming a message and appending it lies at most a publish's deadline, and the clocks."""
+_new: Final = tuple.__new__
 
 
 class ArchiveEntry(NamedTuple):
@@ -84,7 +85,8 @@ class ArchiveStore:
             read += again[1:]
             total_bytes += sum(len(fields[1]) for _id, fields in again[1:])
         return [
-            ArchiveEntry(entry_id, fields[1], parse_entry(fields[1])) for entry_id, fields in read
+            _new(ArchiveEntry, (entry_id, fields[1], parse_entry(fields[1])))
+            for entry_id, fields in read
         ]
 
     async def _read_range(self, partition: int, first: str | bytes, count: int) -> list[Any]:

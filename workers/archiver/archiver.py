@@ -30,9 +30,11 @@ from storage.postgres.pool import Database
 from storage.redis.archive import READ_CHUNK, ArchiveStore
 from storage.redis.entries import Entry
 
-# Flushes under way at once in one process: enough to hide the waiting for PostgreSQL, few enough
-# that a burst leaves it connections for others.
-FLUSHES_MAX: Final = 4
+# Flushes under way at once in one process, each with a connection: so many that some of them are at
+# PostgreSQL while this process reads and plans for the others, with its one thread at a time. (With
+# four PostgreSQL had nothing to do for a sixth of the time.) Few enough that a burst leaves it
+# connections for others.
+FLUSHES_MAX: Final = 8
 # A partition whose last batch was that large is collected so many times longer: much of a batch's
 # work is done once a room, so a busy room costs less, and is archived a little later.
 BUSY_EVENTS: Final = 20

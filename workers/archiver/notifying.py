@@ -1,9 +1,9 @@
 """Tells members of new messages, behind the archive: the publish path pays nothing for it.
 
-The archiver notes what it has committed; one task tells it, room by room, the newest of a room at
-most once in NOTIFY_INTERVAL. While it is slower than that, messages of a room that waits are told
-together, so it never falls behind; it holds at most NOTIFIED_ROOMS_MAX rooms. What is lost by an
-outage is told with the room's next message.
+The archiver notes what it has committed; one task tells it, some rooms at once, the newest of a
+room at most once in NOTIFY_INTERVAL. While it is slower than that, messages of a room that waits
+are told together, so it never falls behind; it holds at most NOTIFIED_ROOMS_MAX rooms. What is
+lost by an outage is told with the rooms' next messages.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import structlog
 import trio
 
 from broker.domain.notifying import NewMessage, Notifier, new_message
+from config.archive_limits import NOTIFIED_ROOMS_AT_ONCE
 from config.limits import NOTIFIED_MESSAGES_MAX, NOTIFIED_ROOMS_MAX, NOTIFY_INTERVAL
 from config.metrics import Metrics
 from storage.errors import StorageRefused, StorageUnavailable
@@ -71,15 +72,25 @@ class MessageNotices:
             self._wake = trio.Event()
             waiting, self._waiting = self._waiting, {}
             since = self._waits_since
-            for key, messages in waiting.items():
-                if not messages:
-                    continue
-                try:
-                    await self._notifier.tell_messages(key, list(messages.values()))
-                    self._lag.observe(time.monotonic() - since)
-                except (StorageUnavailable, StorageRefused) as error:
-                    self._log.info("members were not notified", room=key, reason=error.reason)
-                except Exception:
-                    # A barrier: a hint that can not be told must not stop the archive beside it.
-                    self._log.exception("members were not notified", room=key)
+            told = [(key, list(messages.values())) for key, messages in waiting.items() if messages]
+            for first in range(0, len(told), NOTIFIED_ROOMS_AT_ONCE):
+                await self._tell(told[first : first + NOTIFIED_ROOMS_AT_ONCE], since)
             await trio.sleep(NOTIFY_INTERVAL)
+
+    async def _tell(self, told: list[tuple[str, list[NewMessage]]], since: float) -> None:
+        try:
+            await self._notifier.tell_messages(told)
+            for _ in told:
+                self._lag.observe(time.monotonic() - since)
+        except StorageUnavailable as error:
+            self._log.info("members were not notified", rooms=len(told), reason=error.reason)
+        except Exception as error:
+            # A barrier: a hint that can not be told must not stop the archive beside it, nor the
+            # hints of other rooms.
+            if len(told) > 1:
+                for one in told:
+                    await self._tell([one], since)
+            elif isinstance(error, StorageRefused):
+                self._log.info("members were not notified", room=told[0][0], reason=error.reason)
+            else:
+                self._log.exception("members were not notified", room=told[0][0])

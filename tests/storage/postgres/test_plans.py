@@ -282,7 +282,10 @@ STATEMENTS = {
         ([7, 8], ["user1", "user2"], [10, -1], [2**63 - 1, 50], ["{}", "{20,30}"], 1000),
     ),
     "notified users": (notified.STATEMENTS["users"], (7, "user1", 500)),
-    "notified notified": (notified.STATEMENTS["notified"], ("p1", "room6", ["user1"], 200)),
+    "notified notified": (
+        notified.STATEMENTS["notified"],
+        (["p1", "p1"], ["room6", "room7"], ['["user1"]', "[]"], 200),
+    ),
     "receipts marks": (receipts.STATEMENTS["marks"], (7, "user1")),
     "receipts list": (receipts.STATEMENTS["list"], (7, "user1", 10, 50)),
     "receipts favored": (receipts.STATEMENTS["favored"], (7, 3, ["user1", "user2"])),
