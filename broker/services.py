@@ -16,6 +16,7 @@ from broker.domain.marking import Marker
 from broker.domain.publishing import Publisher
 from broker.domain.seeding import Seeder
 from broker.fairness import Fairness
+from broker.missed import MissedEvents
 from broker.node import Node
 from broker.protocol.events import TimeTexts
 from broker.rates import Paces
@@ -57,3 +58,5 @@ class Services:
     """Rechecks of connections take turns: a lost inbox asks for one of everybody's at once."""
     turnstile: Turnstile = field(default_factory=Turnstile)
     """So do authentications: when a node has died, the others get all of its clients at once."""
+    missed: MissedEvents = field(default_factory=MissedEvents)
+    """What members who come back together get, made once."""

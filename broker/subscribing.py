@@ -15,15 +15,12 @@ import trio
 from broker.domain import roles
 from broker.domain.access import Access
 from broker.domain.history import PageQuery, load_page
-from broker.domain.unread import Reader, Unread, UnreadSoFar, begin_count
-from broker.protocol import frames
+from broker.domain.unread import Reader, Unread, UnreadSoFar
 from broker.protocol.commands import Subscribe
 from broker.protocol.errors import ProtocolError
-from broker.protocol.events import event_body
 from broker.repairs import RESYNC_SENTENCE
 from broker.services import Services
 from config import limits
-from storage.redis.entries import parse_entry
 from storage.redis.keys import room_key
 from storage.redis.outcomes import Refusal, Registration, Resume, Snapshot
 
@@ -55,8 +52,7 @@ class Subscribing:
     async def run(self) -> None:
         """Answer the command. Raises ProtocolError and StorageUnavailable; nothing is left then."""
         for _attempt in range(SUBSCRIBE_ATTEMPTS):
-            access = await self._read_access()
-            unread = await self._read_unread(access)
+            access, unread = await self._read()
             if self._connection.is_closed:
                 return
             refusal = await self._try(access, unread)
@@ -65,18 +61,16 @@ class Subscribing:
             await self._mend(refusal)
         raise ProtocolError("unavailable", retry_after=limits.UNAVAILABLE_RETRY_AFTER)
 
-    async def _read_access(self) -> Access:
+    async def _read(self) -> tuple[Access, UnreadSoFar | None]:
         room = self._command.room
-        project = self._connection.actor.project
-        access = await self._services.access.read(project, room, self._user)
+        actor = self._connection.actor
+        access, archived = await self._services.access.read_and_count(
+            actor.project, room, self._user
+        )
         access.require(roles.Action.READ, self._connection.actor, room)
-        return access
-
-    async def _read_unread(self, access: Access) -> UnreadSoFar | None:
-        if access.role is None:
-            return None
-        reader = Reader(self._key, access.room_pk, self._user)
-        return await begin_count(self._services.db, reader)
+        if archived is None:
+            return access, None
+        return access, UnreadSoFar(Reader(self._key, access.room_pk, self._user), archived)
 
     async def _try(self, access: Access, so_far: UnreadSoFar | None) -> Refusal | None:
         node = self._services.node
@@ -180,11 +174,7 @@ class Subscribing:
                 "reason": snapshot.reason or None,
             }
         )
-        times = self._services.times
-        entries = map(parse_entry, snapshot.tail)
-        events = frames.json_array(
-            event_body(e.event, e.offset, e.seq, e.ms, e.data, times) for e in entries
-        )
+        events = self._services.missed.frame(self._key, snapshot.tail, self._services.times)
         return b'%b,"events":%b,"messages":%b}' % (head[:-1], events, messages)
 
     async def _mend(self, refusal: Refusal) -> None:

@@ -18,6 +18,7 @@ from broker.protocol.errors import ProtocolError
 from broker.protocol.ids import is_room_id
 from storage.postgres import access as access_rows
 from storage.postgres.pool import Database, RowReader
+from storage.postgres.unread import ArchivedUnread, gather_standing
 
 ACCESS_CACHE_MAX = 50_000
 """Roles one process remembers: some 300 bytes each, so 15 MiB at most."""
@@ -148,6 +149,20 @@ class AccessReader:
             else None
         )
         return self.take(standing_of(row), project, room, user, deleted_too=deleted_too)
+
+    async def read_and_count(
+        self, project: str, room: str, user: str
+    ) -> tuple[Access, ArchivedUnread | None]:
+        """`read`, and the user's archived unread messages as of the same instant.
+
+        No count for who is no member.
+        """
+        row, archived = (
+            await gather_standing(self._db, project, room, user)
+            if is_room_id(room)
+            else (None, None)
+        )
+        return self.take(standing_of(row), project, room, user), archived
 
     def take(
         self,

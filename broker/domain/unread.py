@@ -8,7 +8,8 @@ Law of this file:
   above *that* are added. Deletions that are not archived are handed to PostgreSQL, so that a
   deleted message is never counted, whichever of both knows it.
 - Who subscribes is counted the other way round, since the script that subscribes reads Redis too:
-  PostgreSQL first, and once more if the script knows of what was not archived then.
+  PostgreSQL first, together with the rights, and once more if the script knows of what was not
+  archived then. Redis is not asked before, since nearly always what it knows is archived by then.
 - While the archiver is far behind (LAG_EVENTS_MAX events of one room) the messages behind those
   that were looked at count as unread, whatever they are, and deletions behind them not yet.
 """
@@ -187,16 +188,6 @@ class UnreadSoFar(NamedTuple):
             again = UnreadAsked(self.reader.room_pk, self.reader.user, mark, gone, until=seq)
             archived = await count_archived_of(db, again) or archived._replace(unread=0)
         return Unread(archived.read_seq, add_tail(archived, tail, self.reader.user))
-
-
-async def begin_count(db: Database, reader: Reader) -> UnreadSoFar | None:
-    """The archived half of a count; None for who is no member. Raises StorageUnavailable.
-
-    Redis is not asked before: nearly always what it knows is archived by then, and otherwise
-    `finish` asks again.
-    """
-    archived = await count_archived_of(db, UnreadAsked(reader.room_pk, reader.user))
-    return None if archived is None else UnreadSoFar(reader, archived)
 
 
 def _gone_above(tail: Tail, seq: int) -> list[int]:

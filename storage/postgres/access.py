@@ -1,8 +1,8 @@
 """What a user is in a room, read together with the version at which it is true.
 
 One statement each, so that role and version belong together: the scripts refuse a version older
-than the room's newest announced change. Index: rooms (project, id), members and bans (room_pk,
-user_id), blocks (project, user_id, blocked).
+than the room's newest announced change. For who subscribes, `unread` counts in the same statement.
+Index: rooms (project, id), members and bans (room_pk, user_id), blocks (project, user_id, blocked).
 """
 
 from __future__ import annotations
@@ -24,9 +24,10 @@ STANDING = """
 STANDING_FROM = "rooms r LEFT JOIN members m ON m.room_pk = r.pk AND m.user_id = {user}"
 """What `{user}` (an argument's name) is in `r`, for statements that read something else as well."""
 
-_ACCESS = f"SELECT{STANDING} FROM {STANDING_FROM} WHERE r.project = $1 AND r.id = $2".replace(
-    "{user}", "$3"
-)
+_ACCESS = (
+    f"SELECT{STANDING}, r.seq AS archived_seq FROM {STANDING_FROM} "
+    "WHERE r.project = $1 AND r.id = $2"
+).replace("{user}", "$3")
 
 
 async def read_access(reader: RowReader, project: str, room: str, user: str | None) -> Any:
@@ -35,8 +36,8 @@ async def read_access(reader: RowReader, project: str, room: str, user: str | No
 
 
 # LIMIT keeps the lookup of each its own, by the indexes, whatever statistics say of all of them.
-_ACCESSES = """
-SELECT asked.place, found.*
+ACCESSES = """
+SELECT asked.place, asked.user_id, found.*
 FROM unnest($1::text[], $2::text[], $3::text[]) WITH ORDINALITY
      AS asked(project, room, user_id, place)
 CROSS JOIN LATERAL ({access} LIMIT 1) AS found
@@ -46,6 +47,7 @@ CROSS JOIN LATERAL ({access} LIMIT 1) AS found
     .replace("$2", "asked.room")
     .replace("$3", "asked.user_id"),
 )
+"""The same for many at once: (project, room, user), with the place of each."""
 
 
 async def gather_access(db: Database, project: str, room: str, user: str | None) -> Any:
@@ -57,7 +59,7 @@ async def _read_accesses(
     connection: Any, asked: Sequence[tuple[str, str, str | None]]
 ) -> list[Any]:
     found: list[Any] = [None] * len(asked)
-    for row in await connection.fetch(_ACCESSES, *zip(*asked, strict=True)):
+    for row in await connection.fetch(ACCESSES, *zip(*asked, strict=True)):
         found[row["place"] - 1] = row
     return found
 
@@ -69,7 +71,7 @@ FROM rooms r CROSS JOIN unnest($3::text[]) AS u(id)
 LEFT JOIN members m ON m.room_pk = r.pk AND m.user_id = u.id
 WHERE r.project = $1 AND r.id = $2 AND r.deleted_at IS NULL
 """
-STATEMENTS = {"access": _ACCESS, "accesses": _ACCESSES, "standing_among": _STANDING_AMONG}
+STATEMENTS = {"access": _ACCESS, "accesses": ACCESSES, "standing_among": _STANDING_AMONG}
 """Reads of this module, for the test that looks at their plans."""
 
 

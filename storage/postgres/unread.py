@@ -5,12 +5,16 @@ adds what is not archived must know exactly which events the count holds. Unread
 the read mark, is not deleted, not one's own and not of kind `system`. Counting ends at UNREAD_MAX,
 which bounds its cost whatever a room holds. Index: members (room_pk, user_id), messages (room_pk,
 seq).
+
+Who subscribes is counted in the statement that reads what they are in the room.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from storage.postgres.access import ACCESSES
 
 if TYPE_CHECKING:
     from storage.postgres.pool import Database
@@ -35,7 +39,17 @@ FROM unnest($1::bigint[], $2::text[], $3::bigint[], $4::bigint[], $5::text[])
 JOIN rooms r ON r.pk = asked.room_pk
 JOIN members m ON m.room_pk = asked.room_pk AND m.user_id = asked.user_id
 """
-STATEMENTS: Final = {"count": _COUNT}
+_BEGIN: Final = """
+SELECT standing.*, CASE WHEN standing.role IS NULL THEN NULL ELSE (
+    SELECT count(*) FROM (
+        SELECT FROM messages
+        WHERE room_pk = standing.pk AND seq > standing.read_seq
+          AND deleted_at IS NULL AND sender IS DISTINCT FROM standing.user_id AND kind <> 'system'
+        LIMIT $4
+    ) AS counted) END AS unread
+FROM ({accesses}) AS standing
+""".replace("{accesses}", ACCESSES)
+STATEMENTS: Final = {"count": _COUNT, "begin": _BEGIN}
 """Reads of this module, for the test that looks at their plans."""
 
 SEQ_MAX: Final = 2**63 - 1
@@ -71,6 +85,28 @@ async def count_archived(db: Database, asked: Sequence[UnreadAsked]) -> list[Arc
 async def count_archived_of(db: Database, asked: UnreadAsked) -> ArchivedUnread | None:
     """One count, as of after the call; asked for together with all who ask meanwhile."""
     return await db.gather(_count, asked)
+
+
+async def gather_standing(
+    db: Database, project: str, room: str, user: str
+) -> tuple[Any, ArchivedUnread | None]:
+    """What `gather_access` gives, and the user's archived unread messages, both as of one instant
+    after the call. No count for who is no member."""
+    return await db.gather(_read_standings, (project, room, user))
+
+
+async def _read_standings(
+    connection: Any, asked: Sequence[tuple[str, str, str]]
+) -> list[tuple[Any, ArchivedUnread | None]]:
+    found: list[tuple[Any, ArchivedUnread | None]] = [(None, None)] * len(asked)
+    for row in await connection.fetch(_BEGIN, *zip(*asked, strict=True), UNREAD_MAX):
+        archived = None
+        if row["unread"] is not None:
+            archived = ArchivedUnread(
+                row["archived_offset"], row["archived_seq"], row["read_seq"], row["unread"]
+            )
+        found[row["place"] - 1] = (row, archived)
+    return found
 
 
 async def _count(connection: Any, asked: Sequence[UnreadAsked]) -> Sequence[ArchivedUnread | None]:

@@ -88,7 +88,7 @@ async def test_a_refresh_overtakes_a_subscribe(broker: LocalBroker):
         return read
 
     async with broker.connect("carol", rooms=JOIN) as carol:
-        with replaced(broker.services.access, "read", pausing):
+        with replaced(broker.services.access, "read_and_count", pausing):
             await carol.send({"type": "subscribe", "id": "late", "room": ROOM})
             await reading.wait()
             await carol.call("refresh", token=make_token("carol"))

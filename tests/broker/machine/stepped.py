@@ -21,7 +21,7 @@ import pytest_trio.plugin  # type: ignore[import-untyped] # noqa: F401
 import trio
 import trio.testing
 
-from broker import admission, repairs, subscribing
+from broker import admission, repairs
 from broker.connection import Connection
 from broker.counts import Counts
 from broker.domain.identity import Identity
@@ -46,7 +46,6 @@ from tests.broker.machine.stores import (
     ModelFloors,
     ModelSeeder,
     model_store,
-    no_count,
     standing_among_of,
 )
 from tests.support.local_broker import replaced
@@ -292,7 +291,6 @@ class World:
             fairness=Fairness(nursery.start_soon),
         )  # fmt: skip
         with (
-            replaced(subscribing, "begin_count", lambda _: no_count),
             replaced(
                 repairs, "standing_among",
                 lambda _: standing_among_of(self.servers, self.postgres),

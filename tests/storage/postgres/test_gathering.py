@@ -12,6 +12,7 @@ from storage.errors import StorageRefused, StorageUnavailable
 from storage.postgres.access import gather_access
 from storage.postgres.gathering import GATHERED_MAX, Gatherer
 from storage.postgres.pool import Database, open_database
+from storage.postgres.unread import UnreadAsked, count_archived_of, gather_standing
 from storage.postgres.users import fetch_state
 from tests.support.waiting import wait_until
 
@@ -235,6 +236,54 @@ async def test_many_users_and_rooms_are_answered_each_by_itself(database: Databa
         is_there = number < 100
         assert states[number] == (("active", "banned")[number % 3 == 0] if is_there else None)
         assert roles[number] == (("none", "admin")[number == 5] if is_there else None)
+
+
+async def test_who_is_counted_in_one_statement_gets_the_rights_and_the_count_of_two(
+    database: Database,
+):
+    await database.execute(
+        "INSERT INTO rooms (project, id, kind, seq, archived_offset, version, deleted_at) "
+        "SELECT 'p', 'r' || n, CASE n WHEN 1 THEN 'group' ELSE 'public' END, 40, 50 + n, n, "
+        "CASE n WHEN 4 THEN now() END FROM generate_series(1, 4) n"
+    )
+    await database.execute(
+        "INSERT INTO members (room_pk, user_id, project, role, read_seq) "
+        "SELECT pk, 'u' || n, 'p', 'member', 10 * n FROM rooms, generate_series(1, 3) n "
+        "WHERE id <> 'r3'"
+    )
+    await database.execute(
+        "INSERT INTO bans (room_pk, user_id) SELECT pk, 'u9' FROM rooms WHERE id = 'r2'"
+    )
+    await database.execute(
+        "INSERT INTO messages (room_pk, seq, id, sender, kind, deleted_at, created_at, "
+        "event_offset, last_offset) "
+        "SELECT pk, n, gen_random_uuid(), CASE WHEN n % 7 = 0 THEN NULL ELSE 'u' || n % 4 END, "
+        "CASE WHEN n % 5 = 0 THEN 'system' ELSE 'text' END, CASE WHEN n % 6 = 0 THEN now() END, "
+        "now(), n, n FROM rooms, generate_series(1, 40) n"
+    )
+    counts: list[int] = []
+
+    async def compare(room: str, user: str) -> None:
+        row, archived = await gather_standing(database, "p", room, user)
+        expected = await gather_access(database, "p", room, user)
+        if expected is None:
+            assert row is None
+            assert archived is None
+            return
+        standing = {name: value for name, value in expected.items() if name != "place"}
+        assert standing == {name: row[name] for name in standing}
+        asked = UnreadAsked(expected["pk"], user)
+        assert archived == await count_archived_of(database, asked)
+        if archived is not None:
+            counts.append(archived.unread)
+
+    async with trio.open_nursery() as nursery:
+        for room in ("r1", "r2", "r3", "r4", "none"):
+            for user in ("u1", "u2", "u3", "u9", "nobody"):
+                nursery.start_soon(compare, room, user)
+    assert len(counts) == 9
+    assert len(set(counts)) == 3
+    assert min(counts) > 0
 
 
 async def test_a_value_that_postgres_refuses_is_one_callers_fault(database: Database):

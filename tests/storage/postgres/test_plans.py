@@ -281,6 +281,10 @@ STATEMENTS = {
         unread.STATEMENTS["count"],
         ([7, 8], ["user1", "user2"], [10, -1], [2**63 - 1, 50], ["{}", "{20,30}"], 1000),
     ),
+    "unread begin": (
+        unread.STATEMENTS["begin"],
+        (["p1", "p2"] * 16, ["direct6", "room2"] * 16, ["a6", "user1"] * 16, 1000),
+    ),
     "notified users": (notified.STATEMENTS["users"], (7, "user1", 500)),
     "notified notified": (
         notified.STATEMENTS["notified"],
