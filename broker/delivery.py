@@ -1,9 +1,10 @@
 """From the inbox to the hub: each entry to its room, batched, cut where the receivers change.
 
-The rules: synchronous. A batch is joined per room, so that each socket gets one send; it is cut at
-every event that changes who receives, so that nobody gets an event after its own removal. Only
-(epoch, offset) is compared, never the offset alone. What cannot be taken (a gap, another epoch) is
-reported to the node, which repairs or ends the room's subscriptions; nothing is dropped in silence.
+The rules: synchronous. A batch is joined per room, so that each socket gets one send; large rooms
+get theirs in portions, after the batch (`spreading`). It is cut at every event that changes who
+receives, so that nobody gets an event after its own removal. Only (epoch, offset) is compared,
+never the offset alone. What cannot be taken (a gap, another epoch) is reported to the node, which
+repairs or ends the room's subscriptions; nothing is dropped in silence.
 """
 
 from __future__ import annotations
@@ -79,14 +80,10 @@ class Delivery:
                 self._repairs.request_repair(room)
             if entry.ver:
                 self.apply_change(room, entry)
-        counts = self._counts
-        counts.events_received += len(raw_entries)
-        for room in touched:
-            room.flush()
-            counts.deliveries += room.delivered
-            room.delivered = 0
+        self._counts.events_received += len(raw_entries)
+        self._hub.spreading.send(touched)
         if read_at:
-            counts.end_batch(read_at, entry.ms)
+            self._counts.end_batch(read_at, entry.ms)
 
     def _note_presence(self, room: HubRoom, entry: Entry) -> None:
         """Names mean that the room is not quiet (any more), a count that it is."""

@@ -14,6 +14,7 @@ from typing import Protocol
 from broker.hold import Hold
 from broker.hub_room import HubRoom, Subscriber
 from broker.protocol.events import TimeTexts
+from broker.spreading import Spreading
 from storage.redis.keys import Keys
 
 
@@ -33,8 +34,14 @@ class Hub:
     """Rooms and user channels of one node."""
 
     def __init__(
-        self, keys: Keys, *, wake_upkeep: Callable[[], None], quiet_users: int = 200
+        self,
+        keys: Keys,
+        spreading: Spreading,
+        *,
+        wake_upkeep: Callable[[], None],
+        quiet_users: int = 200,
     ) -> None:
+        self.spreading = spreading
         self._keys = keys
         self._gen = 0
         self._wake_upkeep = wake_upkeep

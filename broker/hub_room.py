@@ -1,12 +1,14 @@
 """One room on this node: who receives its events, and how far they have been posted.
 
 The rules: everything here is synchronous and nothing here knows Redis or sockets. A room has one
-position (epoch, offset), the last event posted to its live subscriptions. A subscription is
+position (epoch, offset), the last event that its live subscriptions have or are about to get: in a
+large room it goes round in portions. Whatever changes who receives posts the rest first. A
+subscription is
 
 - *held* from the synchronous section in which its script was queued until the reply: its events are
   kept; after the reply it gets those above its snapshot, so it sees each offset once and in order;
 - *late* while the room's position is below its snapshot: it must not see what the snapshot covers;
-- *live* otherwise: in the group that gets one joined frame per batch.
+- *live* otherwise: in the group that gets one joined send per batch (`live_group`).
 
 An event that is not the next one (gap) stops the room: events wait in `pending` until the node has
 filled the gap from the log, or ends the subscriptions with `resync`. Never silence.
@@ -14,10 +16,10 @@ filled the gap from the log, or ends the subscriptions with `resync`. Never sile
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Protocol
 
 from broker.hold import Hold
+from broker.live_group import LiveGroup
 from broker.protocol.events import TimeTexts, event_frame
 from broker.protocol.frames import encode_text_frame
 from config import limits
@@ -47,18 +49,14 @@ class HubRoom:
 
     __slots__ = (
         "_late",
-        "_live",
-        "_outgoing",
-        "_outgoing_bytes",
-        "_posts",
         "_times",
         "behind_at",
-        "delivered",
         "epoch",
         "held",
         "is_repairing",
         "key",
         "keys",
+        "live",
         "name",
         "needs_member",
         "offset",
@@ -74,8 +72,6 @@ class HubRoom:
         self.epoch: str | None = None
         self.offset = 0
         self.seq = 0
-        self.delivered = 0
-        """Events posted to live subscriptions since somebody asked last."""
         self.behind_at = 0
         """Offset that an audit found ahead of ours; still behind it at the next one is a gap."""
         self.is_repairing = False
@@ -83,11 +79,8 @@ class HubRoom:
         self.held: dict[Subscriber, Hold] = {}
         self.users: dict[str, int] = {}
         self.needs_member: dict[Subscriber, bool] = {}
-        self._live: dict[Subscriber, None] = {}
+        self.live = LiveGroup()
         self._late: dict[Subscriber, int] = {}
-        self._posts: tuple[Callable[[bytes], None], ...] | None = None
-        self._outgoing: list[bytes] = []
-        self._outgoing_bytes = 0
         self._times = times
 
     @property
@@ -115,7 +108,7 @@ class HubRoom:
         if subscriber not in self.needs_member:
             self.users[subscriber.user] = self.users.get(subscriber.user, 0) + 1
         self.needs_member[subscriber] = needs_member
-        is_live = subscriber in self._live or subscriber in self._late
+        is_live = subscriber in self.live or subscriber in self._late
         hold = Hold(was_live=is_live, reached=self._late.get(subscriber, self.offset))
         previous = self.held.get(subscriber)
         if previous is not None:
@@ -175,11 +168,11 @@ class HubRoom:
         if reached < self.offset:
             # The position came from a younger snapshot whose reply was first; what lies between
             # is still in the inbox. The room waits for it, and the others do not get it again.
-            self._late.update(dict.fromkeys(self._live, self.offset))
-            self._live.clear()
+            self._late.update(dict.fromkeys(self.live, self.offset))
+            for other in list(self.live):
+                self.live.leave(other)
             self.offset = reached
-        self._live[subscriber] = None
-        self._posts = None
+        self.live.join(subscriber)
 
     def remove(self, subscriber: Subscriber) -> bool:
         """Forget the subscriber; True if it was one."""
@@ -197,9 +190,7 @@ class HubRoom:
 
     def _remove_from_groups(self, subscriber: Subscriber) -> None:
         self._late.pop(subscriber, None)
-        if subscriber in self._live:
-            del self._live[subscriber]
-            self._posts = None
+        self.live.leave(subscriber)
 
     # --- events -------------------------------------------------------------------------------
 
@@ -242,12 +233,11 @@ class HubRoom:
                 self.held[subscriber].keep(0, frame, origin)
             elif subscriber.id != origin:
                 subscriber.post(frame)
-                self.delivered += 1
+                self.live.delivered += 1
 
     def _append(self, offset: int, entry: Entry) -> None:
         frame = self._frame(entry)
-        self._outgoing.append(frame)
-        self._outgoing_bytes += len(frame)
+        self.live.add(frame)
         for hold in self.held.values():
             hold.keep(offset, frame, entry.epoch)
         if self._late:
@@ -256,7 +246,7 @@ class HubRoom:
             self.seq = max(self.seq, entry.seq)
             if self.epoch is not None:
                 self.offset = offset
-        if self._outgoing_bytes > limits.JOINED_BYTES_MAX:
+        if self.live.waiting_bytes > limits.JOINED_BYTES_MAX:
             self.flush()
 
     def _frame(self, entry: Entry) -> bytes:
@@ -274,23 +264,11 @@ class HubRoom:
                 # with the group, so the group is flushed before it joins.
                 self.flush()
                 del self._late[subscriber]
-                self._live[subscriber] = None
-                self._posts = None
+                self.live.join(subscriber)
 
     def flush(self) -> None:
         """Post what has been taken to the live group: one joined send for each of them."""
-        outgoing = self._outgoing
-        if not outgoing:
-            return
-        self._outgoing = []
-        self._outgoing_bytes = 0
-        posts = self._posts
-        if posts is None:
-            posts = self._posts = tuple(subscriber.post for subscriber in self._live)
-        frames = outgoing[0] if len(outgoing) == 1 else b"".join(outgoing)
-        for post in posts:
-            post(frames)
-        self.delivered += len(outgoing) * len(posts)
+        self.live.flush()
 
     def end_repair(self) -> list[Entry]:
         """The gap is being filled: take events again; those that have waited, in order."""

@@ -25,6 +25,7 @@ from broker.hub import Hub
 from broker.hub_room import HubRoom
 from broker.live_state import LiveState
 from broker.repairs import Repairer
+from broker.spreading import Spreading
 from broker.upkeep import Upkeep
 from config import limits
 from config.metrics import Metrics
@@ -36,10 +37,6 @@ from storage.redis.blocking import open_blocking
 from storage.redis.inbox import InboxReader
 from storage.redis.keys import joining_node
 from storage.redis.store import RedisStore
-
-
-def _do_nothing() -> None:
-    """Nobody wants to know."""
 
 
 class Node:
@@ -62,7 +59,7 @@ class Node:
         self.id = uuid4().hex[:12]
         self.name = ""
         """The present incarnation, as Redis knows it."""
-        self.on_lease_lost: Callable[[], None] = _do_nothing
+        self.on_lease_lost: Callable[[], None] = lambda: None
         """Called when the lease could not be renewed in time: nobody may be served on a guess."""
         self.inbox_server: Callable[[], RedisAddress] = lambda: store.client.server
         """Where the inbox is read: on the server that the commands go to."""
@@ -79,7 +76,10 @@ class Node:
             store.nodes, node_name=lambda: self.name, presence_grace=settings.presence_grace
         )
         self.hub = Hub(
-            store.keys, wake_upkeep=self.upkeep.wake, quiet_users=settings.quiet_room_users
+            store.keys,
+            Spreading(counts),
+            wake_upkeep=self.upkeep.wake,
+            quiet_users=settings.quiet_room_users,
         )
         self.upkeep.attach(self.hub)
         self.live = LiveState(
@@ -108,6 +108,7 @@ class Node:
             nursery.start_soon(self.upkeep.run)
             nursery.start_soon(self.upkeep.sweep_dead)
             nursery.start_soon(self.live.run)
+            nursery.start_soon(self.hub.spreading.run)
             nursery.start_soon(self._audit)
             task_status.started()
             while True:
@@ -215,9 +216,8 @@ class Node:
                     self.inbox_server(), name=f"parley-inbox-{self.id}"
                 ) as connection:
                     while True:
-                        entries = await inbox.read(connection, block_ms)
-                        if entries:
-                            self.delivery.deliver(entries)
+                        self.delivery.deliver(await inbox.read(connection, block_ms))
+                        await self.hub.spreading.wait_short()
             except (StorageUnavailable, StorageRefused) as error:
                 # Also what only the operator can mend: until then connections are served on.
                 self._log.info("inbox cannot be read", reason=str(error))

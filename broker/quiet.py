@@ -51,11 +51,10 @@ class QuietRooms:
             else:
                 del self._hub.quiet[room]
             if online != told:
-                _tell(room, online)
+                self._tell(room, online)
 
-
-def _tell(room: HubRoom, online: int) -> None:
-    ms = int(time.time() * 1000)
-    data = b'{"online":%d}' % online
-    room.take(Entry(NOBODY, 0, 0, ms, "presence.count", room.key, None, 0, data))
-    room.flush()
+    def _tell(self, room: HubRoom, online: int) -> None:
+        ms = int(time.time() * 1000)
+        data = b'{"online":%d}' % online
+        room.take(Entry(NOBODY, 0, 0, ms, "presence.count", room.key, None, 0, data))
+        self._hub.spreading.send((room,))

@@ -10,6 +10,7 @@ from broker.domain.access import AccessReader
 from broker.domain.users import USER_CHANGED
 from broker.hub import Hub
 from broker.hub_room import HubRoom
+from broker.spreading import Spreading
 from config import limits
 from config.metrics import Metrics
 from tests.broker.hubs import EPOCH, KEYS, FakeSubscriber, entry, raw
@@ -28,12 +29,13 @@ class Repairs:
 
 
 class Setup:
-    def __init__(self) -> None:
-        self.hub = Hub(KEYS, wake_upkeep=lambda: None)
+    def __init__(self, *, sends_per_turn: int = limits.SENDS_PER_TURN) -> None:
+        self.counts = Counts(Metrics())
+        self.spreading = Spreading(self.counts, sends_per_turn=sends_per_turn)
+        self.hub = Hub(KEYS, self.spreading, wake_upkeep=lambda: None)
         self.repairs = Repairs()
         # Delivery only forgets roles here; no statement is ever sent.
         access = AccessReader(cast("Any", None))
-        self.counts = Counts(Metrics())
         self.delivery = Delivery(self.hub, access, self.repairs, self.counts)
 
     def subscribe(self, user: str, *, needs_member: bool = True) -> FakeSubscriber:

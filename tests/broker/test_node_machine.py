@@ -258,6 +258,42 @@ class NodeMachine(RuleBasedStateMachine):
         if at < len(inbox):
             del inbox[at]
 
+    # --- portions -------------------------------------------------------------------------------
+
+    @rule(room=rooms, count=counts, sent=st.integers(0, 3))
+    def be_between_two_portions(self, room: str, count: int, sent: int) -> None:
+        """Several are in the room, and some of them have what the others lack."""
+        self.servers_are_back()
+        self.release_redis()
+        self.release_postgres()
+        for user in USERS[: CLIENTS_MAX - len(self.world.clients)]:
+            self.connect(user, room)
+        self.publish(room, 1, 10)
+        self.read_inbox(MANY)
+        self.hold_portions()
+        self.publish(room, count, 10)
+        self.read_inbox(MANY)
+        if self.world.spreading.has_work:
+            self.send_portions(sent)
+
+    @precondition(lambda self: self.world.spreading.is_prompt)
+    @rule()
+    def hold_portions(self) -> None:
+        """From now on whatever happens may happen between two sends of one event."""
+        self.world.spreading.is_prompt = False
+
+    @precondition(lambda self: self.world.spreading.has_work)
+    @rule(count=counts)
+    def send_portions(self, count: int) -> None:
+        for _ in range(count):
+            self.step(self.world.spreading.turn)
+
+    @precondition(lambda self: not self.world.spreading.is_prompt)
+    @rule()
+    def release_portions(self) -> None:
+        self.world.spreading.is_prompt = True
+        self.step(self.world.spreading.settle)
+
     # --- servers and time -----------------------------------------------------------------------
 
     @rule()
@@ -333,6 +369,8 @@ class NodeMachine(RuleBasedStateMachine):
         hub = self.world.node.hub
         for key, room in hub.rooms.items():
             check_room(room)
+            if not self.world.spreading.has_work:
+                assert not room.live.is_behind, "who is behind stands in line"
             for subscriber in room.subscribers():
                 assert key in cast("Connection", subscriber).subscriptions
         for client in self.world.clients:
@@ -353,6 +391,7 @@ class NodeMachine(RuleBasedStateMachine):
         world = self.world
         for client in world.clients:
             client.is_reading = True
+        world.spreading.is_prompt = True
         self.step(world.redis.release)
         self.step(world.postgres.release)
         for room in ROOMS:
@@ -405,7 +444,7 @@ class NodeMachine(RuleBasedStateMachine):
 
 def check_room(room: HubRoom) -> None:
     """Each subscription is held, late or live, and counted once."""
-    live, late, held = set(room._live), set(room._late), set(room.held)
+    live, late, held = set(room.live), set(room._late), set(room.held)
     assert not room.is_empty
     assert live | late | held == set(room.needs_member)
     assert len(live) + len(late) + len(held) == len(room.needs_member), "one of the three"
@@ -413,7 +452,6 @@ def check_room(room: HubRoom) -> None:
     for subscriber in room.needs_member:
         counted[subscriber.user] = counted.get(subscriber.user, 0) + 1
     assert room.users == counted
-    assert not room._outgoing, "a step ends with everything flushed"
     assert all(at > room.offset for at in room._late.values())
 
 

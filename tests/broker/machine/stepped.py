@@ -35,6 +35,7 @@ from broker.protocol.events import TimeTexts
 from broker.protocol.states import State
 from broker.rates import paces_of
 from broker.services import Services
+from broker.spreading import Spreading
 from config.metrics import Metrics
 from config.settings import load_settings
 from storage.redis.keys import user_channel
@@ -151,6 +152,24 @@ class SteppedNode(Node):
             await trio.sleep_forever()
         finally:
             self.reading = ""
+
+
+class SteppedSpreading(Spreading):
+    """Portions of one; they go out at the end of a step, unless they are held."""
+
+    is_prompt = True
+
+    def __init__(self, counts: Counts) -> None:
+        super().__init__(counts, sends_per_turn=1, clock=lambda: 0.0)
+        self.run = trio.sleep_forever  # type: ignore[method-assign]
+
+    @property
+    def has_work(self) -> bool:
+        return bool(self._line)
+
+    def settle(self) -> None:
+        while self.is_prompt and self._line:
+            self.turn()
 
 
 class Client:
@@ -280,6 +299,7 @@ class World:
             SETTINGS, store=store, db=cast("Any", None), access=access, seeder=seeder,
             counts=counts, metrics=METRICS,
         )  # fmt: skip
+        self.spreading = self.node.hub.spreading = SteppedSpreading(counts)
         self._leave_out()
         nobody = cast("Any", None)
         self.services = Services(
@@ -320,7 +340,8 @@ class World:
         self.judges.append(client.judge)
 
     def settle(self) -> None:
-        """Clients that read, read; connections that close, end."""
+        """Portions go out, clients that read, read; connections that close, end."""
+        self.spreading.settle()
         for client in self.clients:
             if client.is_reading and not client.is_ended:
                 client.take_bytes(1 << 20)

@@ -11,6 +11,7 @@ from tests.faults.defects.table import DEFECTS, Defect, Patch
 _SCRIPTS: Final = "storage/redis/scripts"
 _HUB_ROOM: Final = "broker/hub_room.py"
 NODE: Final = "node-machine"
+ROOM: Final = "room-machine"
 RESUME: Final = "resume-machine"
 
 ONLY_HERE: Final = (
@@ -60,6 +61,26 @@ ONLY_HERE: Final = (
             "                failures.append(error)\n",
         ),
         (NODE,),
+    ),
+    Defect(
+        "portion-left-out",
+        "the last of a large room are left out when an event goes round",
+        Patch(
+            "broker/live_group.py",
+            "_Round(self._place + size, frames,",
+            "_Round(self._place + max(1, size - 1), frames,",
+        ),
+        (ROOM,),
+    ),
+    Defect(
+        "rest-of-a-round-dropped",
+        "a change of who receives ends what is on its way to a large room",
+        Patch(
+            "broker/live_group.py",
+            "        while self._rounds:\n            self.spread(len(self._subscribers))\n",
+            "        self._rounds = ()\n",
+        ),
+        (ROOM,),
     ),
     Defect(
         "kept-bytes-never-lowered",
@@ -177,6 +198,7 @@ ONLY_HERE: Final = (
 )  # fmt: skip
 
 _SHARED: Final = {
+    ROOM: (),
     NODE: ("no-gap-repair", "outbox-reordering", "hold-dropped", "removal-not-heard"),
     RESUME: (
         "since-across-epochs", "recovered-over-a-hole", "trim-beyond-archived", "no-fencing",
