@@ -21,7 +21,7 @@ import trio
 
 from broker.counts import Counts
 from broker.hub_room import HubRoom
-from config import limits
+from config import spreading_limits as limits
 
 
 class Spreading:

@@ -193,17 +193,6 @@ PENDING_EVENTS_MAX: Final = 5000
 # Events that arrive together share a send up to this size: a joined send must never make a client
 # that reads a slow consumer, so it is a quarter of the default SEND_QUEUE_BYTES.
 JOINED_BYTES_MAX: Final = 256 * 1024
-# Sends of events of large rooms in one turn of the loop, one or two milliseconds: a room with more
-# live subscriptions gets its events in portions, and a smaller one at once.
-SENDS_PER_TURN: Final = 128
-# Sends of one batch of events that go out at once, some milliseconds; rooms beyond take turns.
-SENDS_PER_BATCH: Final = 512
-# The most seconds in which portions are sent in one turn, however long the loop had other work: an
-# event of a room of a thousand.
-SPREADING_TURN_MAX: Final = 0.008
-# With so many rooms behind the inbox is read no further: what they keep is bounded (each by
-# JOINED_BYTES_MAX), and so is what a room waits for.
-ROOMS_BEHIND_MAX: Final = 64
 # Bytes that one inbox read should bring: between two reads the outboxes' writers get their turn.
 INBOX_READ_BYTES: Final = 512 * 1024
 # Entries one inbox read takes at most: enough to join sends under load.

@@ -149,7 +149,11 @@ def _changes(module: ast.Module) -> Iterator[tuple[ast.stmt | ast.expr, str]]:
 
 
 @pytest.mark.parametrize(
-    "name", ["limits", "api_limits", "archive_limits", "process_limits", "wire_limits"]
+    "name",
+    [
+        *("limits", "api_limits", "archive_limits", "page_limits"),
+        *("process_limits", "spreading_limits", "wire_limits"),
+    ],
 )
 def test_every_limit_is_used_and_has_its_reason(name: str) -> None:
     limits = ROOT / "config" / f"{name}.py"

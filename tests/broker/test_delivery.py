@@ -11,7 +11,7 @@ from broker.domain.users import USER_CHANGED
 from broker.hub import Hub
 from broker.hub_room import HubRoom
 from broker.spreading import Spreading
-from config import limits
+from config import limits, spreading_limits
 from config.metrics import Metrics
 from tests.broker.hubs import EPOCH, KEYS, FakeSubscriber, entry, raw
 
@@ -29,7 +29,7 @@ class Repairs:
 
 
 class Setup:
-    def __init__(self, *, sends_per_turn: int = limits.SENDS_PER_TURN) -> None:
+    def __init__(self, *, sends_per_turn: int = spreading_limits.SENDS_PER_TURN) -> None:
         self.counts = Counts(Metrics())
         self.spreading = Spreading(self.counts, sends_per_turn=sends_per_turn)
         self.hub = Hub(KEYS, self.spreading, wake_upkeep=lambda: None)

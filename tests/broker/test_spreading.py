@@ -11,7 +11,7 @@ from broker.delivery import Delivery
 from broker.domain.access import AccessReader
 from broker.hub import Hub
 from broker.spreading import Spreading
-from config import limits
+from config import spreading_limits as limits
 from config.metrics import Metrics
 from tests.broker.hubs import EPOCH, KEYS, FakeSubscriber, raw
 
