@@ -63,8 +63,9 @@ async def _admit(connection: Connection, services: Services, identity: Identity)
     channel = user_channel(identity.project, identity.user)
     services.node.hub.add_connection(channel, connection)
     connection.channel = channel
+    deadline = trio.current_time() + limits.SLOW_COMMAND_DEADLINE
     try:
-        with trio.fail_after(limits.SLOW_COMMAND_DEADLINE):
+        with trio.CancelScope(deadline=deadline) as scope:
             await _watch(services, channel)
             seen = -1
             while seen != connection.rechecks:
@@ -74,7 +75,10 @@ async def _admit(connection: Connection, services: Services, identity: Identity)
     except ProtocolError as error:
         reject(connection, services, close_code_of(error), error.message)
         return None
-    except (StorageUnavailable, trio.TooSlowError):
+    except StorageUnavailable:
+        reject(connection, services, errors.BACKEND_UNAVAILABLE)
+        return None
+    if scope.cancelled_caught:
         reject(connection, services, errors.BACKEND_UNAVAILABLE)
         return None
     return None if connection.is_closed else identity

@@ -88,6 +88,8 @@ class BrokerApplication:
             now = trio.current_time()
             for connection in self._connections:
                 connection.tick(now)
+            self._door.tick()
+            self._services.turnstile.tick()
             self._services.counts.tell()
             metrics.rooms.set(len(self._services.node.hub.rooms))
             self._tell_live_state()

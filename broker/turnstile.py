@@ -28,6 +28,7 @@ class Turnstile:
         self._is_behind = is_behind
         self._inside = 0
         self._waiting_since: dict[trio.lowlevel.Task, float] = {}
+        self._too_late: set[trio.lowlevel.Task] = set()
 
     @property
     def waiting(self) -> int:
@@ -35,8 +36,21 @@ class Turnstile:
         return len(self._waiting_since)
 
     def turn(self) -> Turn:
-        """Wait for one's turn, and have it for the block. Raises TooSlowError after a long wait."""
+        """Wait for one's turn, and have it for the block. Raises TooSlowError after a long wait,
+        if somebody calls `tick`."""
         return Turn(self)
+
+    def tick(self) -> None:
+        """Give up on those who have waited for too long; one clock for all is cheaper than one
+        for each."""
+        too_early = trio.current_time() - limits.ADMISSION_WAIT_MAX
+        while self._waiting_since:
+            task, since = next(iter(self._waiting_since.items()))
+            if since > too_early:
+                return
+            del self._waiting_since[task]
+            self._too_late.add(task)
+            trio.lowlevel.reschedule(task)
 
     def is_full(self) -> bool:
         """Whether nobody else should queue: too many wait, or the first has waited for long."""
@@ -63,8 +77,10 @@ class Turnstile:
             del self._waiting_since[task]
             return trio.lowlevel.Abort.SUCCEEDED
 
-        with trio.fail_after(limits.ADMISSION_WAIT_MAX):
-            await trio.lowlevel.wait_task_rescheduled(give_up)
+        await trio.lowlevel.wait_task_rescheduled(give_up)
+        if task in self._too_late:
+            self._too_late.discard(task)
+            raise trio.TooSlowError
 
     def leave(self) -> None:
         """Give the place to the next."""

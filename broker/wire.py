@@ -89,6 +89,10 @@ class Wire(Outbox, trio.abc.Stream):
             data = self._read()
         return data
 
+    def read_raw_now(self) -> bytes | None:
+        """What has come already, past the walker; see `_read`. Raises BrokenResourceError."""
+        return self._read()
+
     def give_rest(self, rest: bytes) -> None:
         """What came behind the request head already: frames."""
         if rest:

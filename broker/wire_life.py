@@ -72,29 +72,26 @@ class WireLife:
 
     async def _greet(self, wire: Wire, remote_address: str) -> Handshake | None:
         """Read and judge the request; None if it was answered, or nothing came."""
-        verdict: Handshake | HttpAnswer | None = None
-        with trio.move_on_after(self.head_timeout):
-            verdict = await self._judge_head(wire, remote_address)
+        # Nearly always it has come before the connection was accepted: no deadline then.
+        data = wire.read_raw_now()
+        if data is None or not _is_enough(data):
+            with trio.move_on_after(self.head_timeout) as scope:
+                data = await _read_head(wire, data or b"")
+            if scope.cancelled_caught:
+                return None
+        verdict = self._judge_head(wire, remote_address, data) if data else None
         if isinstance(verdict, HttpAnswer):
             wire.post(verdict.data)
             await wire.aclose()
             return None
         return verdict
 
-    async def _judge_head(self, wire: Wire, remote_address: str) -> Handshake | HttpAnswer | None:
-        data = b""
-        while _END_OF_HEAD not in data:
-            if len(data) > wire_limits.HEAD_BYTES_MAX:
-                return _too_long()
-            if data and not data[:1].isalpha():
-                return text_answer(400, "This is no HTTP request; TLS is not spoken here.")
-            chunk = await wire.read_raw()
-            if not chunk:
-                return None
-            data += chunk
-        head, _, rest = data.partition(_END_OF_HEAD)
+    def _judge_head(self, wire: Wire, remote_address: str, data: bytes) -> Handshake | HttpAnswer:
+        head, end, rest = data.partition(_END_OF_HEAD)
         if len(head) > wire_limits.HEAD_BYTES_MAX:
-            return _too_long()  # it ended in the same read that made it so
+            return _too_long()
+        if not end:
+            return text_answer(400, "This is no HTTP request; TLS is not spoken here.")
         try:
             request = read_request(head + _END_OF_HEAD)
         except BadRequest as error:
@@ -166,6 +163,23 @@ class WireLife:
             _end_parser(websocket)
         closed = websocket.closed
         return None if closed is None else int(closed.code)
+
+
+async def _read_head(wire: Wire, data: bytes) -> bytes:
+    """What has come and follows, until it can be judged; empty if the peer has gone before."""
+    while not _is_enough(data):
+        chunk = await wire.read_raw()
+        if not chunk:
+            return b""
+        data += chunk
+    return data
+
+
+def _is_enough(data: bytes) -> bool:
+    """Whether this is a whole head, or begins like none, or is too long for one."""
+    if _END_OF_HEAD in data or len(data) > wire_limits.HEAD_BYTES_MAX:
+        return True
+    return bool(data) and not data[:1].isalpha()
 
 
 def refusal_answer(sentence: str) -> HttpAnswer:

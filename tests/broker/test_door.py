@@ -83,10 +83,13 @@ async def test_who_waits_when_the_server_stops_is_answered_503():
 async def test_who_waits_for_too_long_is_answered_503(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(limits, "ADMISSION_WAIT_MAX", 0.05)
     doorway = Doorway()
-    async with serve(doorway) as listener, doorway.turn(), connect_raw(listener) as client:
-        await client.send(head())
-        with trio.fail_after(20):
-            assert (await client.read_http())[0] == 503
+    async with serve(doorway) as listener, AsyncExitStack() as stack:
+        async with doorway.turn():
+            client = await stack.enter_async_context(waiting_client(listener, doorway))
+            await pass_time(0.1)
+            doorway.door.tick()
+            with trio.fail_after(20):
+                assert (await client.read_http())[0] == 503
         assert doorway.recorders == []
         assert refused(listener, "busy") == 1
 
@@ -163,6 +166,27 @@ async def test_a_node_that_is_behind_with_commands_opens_its_door_a_crack(redis_
     """A storm's subscribes come before its handshakes; one at a time still comes in."""
     async with open_broker(redis_url, database_url) as broker:
         await fill_and_empty(broker)
+
+
+async def test_a_node_looks_after_those_who_wait(
+    redis_url, database_url, monkeypatch: pytest.MonkeyPatch
+):
+    """At its door and before the authentication, each by the node's own clock."""
+    monkeypatch.setattr(limits, "ADMISSION_WAIT_MAX", 0.05)
+    async with (
+        open_broker(redis_url, database_url) as broker,
+        trio.open_nursery() as nursery,
+    ):
+        nursery.start_soon(broker.application.run)
+        for turn in (broker.application.turn, broker.services.turnstile.turn):
+            async with AsyncExitStack() as stack:
+                for _ in range(limits.ADMISSIONS_AT_ONCE):
+                    await stack.enter_async_context(turn())
+                with trio.move_on_after(20) as scope, pytest.raises(trio.TooSlowError):
+                    async with turn():
+                        pass
+                assert not scope.cancelled_caught
+        nursery.cancel_scope.cancel()
 
 
 async def fill_and_empty(broker: LocalBroker) -> None:

@@ -76,7 +76,13 @@ async def test_who_waits_too_long_gives_up_and_those_who_end_leave_nothing(
     passing = Passing(Turnstile())
     async with trio.open_nursery() as nursery:
         await start(nursery, passing, limits.ADMISSIONS_AT_ONCE + 2)
-        await pass_time(limits.ADMISSION_WAIT_MAX + 1)
+        await pass_time(limits.ADMISSION_WAIT_MAX - 1)
+        passing.turnstile.tick()
+        await wait_all_tasks_blocked()
+        assert passing.too_late == []
+        await pass_time(2)
+        passing.turnstile.tick()
+        await wait_all_tasks_blocked()
         assert sorted(passing.too_late) == [
             limits.ADMISSIONS_AT_ONCE,
             limits.ADMISSIONS_AT_ONCE + 1,
