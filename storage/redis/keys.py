@@ -132,6 +132,10 @@ class Keys:
         """Partition of R: CRC-16/XMODEM, the checksum of Redis Cluster itself."""
         return crc_hqx(key.encode(), 0) % self.partitions
 
+    def tag(self, key: str) -> str:
+        """The hash tag of R's partition, for who asks for thousands and needs no key of theirs."""
+        return self.tags[self.partition(key)]
+
     def life(self, partition: int) -> str:
         """The partition's life: id, replication id, time, size of the archive backlog."""
         return self.prefixes[partition] + "life"

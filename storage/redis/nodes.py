@@ -221,7 +221,7 @@ class NodeStore:
         """Compare (R, epoch, offset) of the node's rooms with Redis; those that differ."""
         arguments: list[str | int] = []
         for key, epoch, offset in rooms:
-            arguments += (self._keys.room(key).tag, key, epoch, offset)
+            arguments += (self._keys.tag(key), key, epoch, offset)
         reply = await run_script(
             self._client,
             self._scripts["audit"],
