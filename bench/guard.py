@@ -74,6 +74,7 @@ CHECKS: Final = (
     Check(name="history-hot", value=_share("history-hot", "api", _ROUTE)),
     Check(name="history-unchanged", value=_share("history-unchanged", "api", _ROUTE)),
     Check(name="history-socket", value=_share("history-socket", "broker", _ROUTE)),
+    Check(name="history-socket-hot", value=_share("history-socket-hot", "broker", _ROUTE)),
     Check(
         name="idle-kib",
         value=lambda rounds: _median(rounds, "idle-2000", "broker"),

@@ -1,4 +1,4 @@
-"""Pages of 50 messages: cold and hot over REST, `304` for who has them, and over the WebSocket.
+"""Pages of 50 messages: cold and hot over REST, `304` for who has them, and both over the WebSocket.
 
 Rules: a million messages lie in PostgreSQL before; every page is checked (`bench.book`). The figure
 is pages per CPU second of the API or broker; what PostgreSQL uses stands beside it. The floor is
@@ -24,7 +24,8 @@ from bench.stage import Stage
 from bench.target import Target
 from bench.web import Answer, Callers, Question, get_request
 
-VARIANTS: Final = ("cold", "hot", "unchanged", "socket")
+VARIANTS: Final = ("cold", "hot", "unchanged", "socket", "socket-hot")
+_OVER_SOCKET: Final = frozenset({"socket", "socket-hot"})
 FLOOR: Final = "empty-route"
 
 
@@ -198,15 +199,20 @@ def _scenario(variant: str, options: HistoryOptions, library: _Library, stage: S
 
     def turn(target: Target) -> figures.Round:
         target = replace(target, database_process=database)
-        if variant == "socket":
+        if variant in _OVER_SOCKET:
             count, usage = run_socket_pages(
-                target, book, options.connections, options.warm_up, options.seconds
+                target,
+                book,
+                options.connections,
+                options.warm_up,
+                options.seconds,
+                is_hot=variant == "socket-hot",
             )
             return round_of(target, count, usage)
         return run_web_pages(target, book, variant, options)
 
-    if variant == "socket":
-        contenders = stage.contenders("history-socket", floors=False)
+    if variant in _OVER_SOCKET:
+        contenders = stage.contenders(f"history-{variant}", floors=False)
     else:
         contenders = _contenders(stage, variant)
     return Scenario(
@@ -220,11 +226,11 @@ def _scenario(variant: str, options: HistoryOptions, library: _Library, stage: S
 
 
 def _bars(variant: str, rounds: Sequence[figures.Round]) -> list[figures.Bar]:
-    measured = "broker" if variant == "socket" else "api"
+    measured = "broker" if variant in _OVER_SOCKET else "api"
     pages = figures.median(figures.figures_of(rounds, measured))
     share = figures.ratio(rounds, "api", FLOOR)
     if variant == "cold":
         return [figures.Bar(name="pages", value=pages, limit=1000, unit="/ s", at_least=True)]
-    if variant == "socket":
+    if variant in _OVER_SOCKET:
         return [figures.Bar(name="pages", value=pages, limit=5000, unit="/ s", at_least=True)]
     return [figures.Bar(name=f"api / {FLOOR}", value=share, limit=0.85, unit="", at_least=True)]
