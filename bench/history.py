@@ -1,4 +1,4 @@
-"""Pages of 50 messages: cold and hot over REST, `304` for who has them, and both over the WebSocket.
+"""Pages of 50 messages: cold and hot over REST, `304` for who has them, both over the WebSocket.
 
 Rules: a million messages lie in PostgreSQL before; every page is checked (`bench.book`). The figure
 is pages per CPU second of the API or broker; what PostgreSQL uses stands beside it. The floor is

@@ -17,12 +17,14 @@ import trio
 
 from broker import admission, handlers
 from broker.domain.identity import Identity
+from broker.fast_history import begin_history
 from broker.fast_publish import begin_publish
 from broker.peer import Peer
 from broker.protocol import errors, frames
 from broker.protocol.commands import (
     Auth,
     Command,
+    History,
     Ping,
     Publish,
     Refresh,
@@ -172,14 +174,14 @@ class Connection:
         """Begin a command; True if it is done already (else `advance` follows later)."""
         if isinstance(command, Publish):
             return begin_publish(self, self._services, key, command)
+        if isinstance(command, History):
+            return begin_history(self, self._services, key, command)
         if isinstance(command, Unsubscribe):
             self._unsubscribe(key)
             self.reply(command.id, b"{}")
             return True
         self.start_room_command(key, command, handlers.slow_command(self, self._services, command))
         return False
-
-    # --- slower commands ----------------------------------------------------------------------
 
     def start_room_command(self, key: str, command: Command, work: handlers.Work) -> None:
         """Run a command of a room in a task, behind the barrier for its errors."""
@@ -236,7 +238,7 @@ class Connection:
     def reply(self, frame_id: int | str | None, result: bytes) -> None:
         """Answer a command that has an id."""
         if frame_id is not None:
-            self.post(encode_text_frame(frames.reply(frame_id, result)))
+            self.post(frames.encode_reply_frame(frame_id, result))
 
     def refuse(self, frame_id: int | str | None, error: ProtocolError) -> None:
         """Answer a command that failed, whether it has an id or not."""
@@ -255,10 +257,8 @@ class Connection:
 
     def note_subscription(self, key: str, kind: str) -> None:
         """A subscription begins; the limit a connection has is checked here."""
-        if (
-            key not in self.subscriptions
-            and len(self.subscriptions) >= self._services.settings.max_subscriptions
-        ):
+        is_full = len(self.subscriptions) >= self._services.settings.max_subscriptions
+        if is_full and key not in self.subscriptions:
             raise ProtocolError("limit_reached", field="room")
         self.subscriptions[key] = kind
 

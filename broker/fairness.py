@@ -58,13 +58,28 @@ class Fairness:
             if self._may_begin(user):
                 self._ready[user] = None
 
+    def take(self, user: str) -> bool:
+        """Take a place for what needs no task, if there is one and nothing of the user's waits."""
+        is_free = self._at_work < limits.NODE_COMMANDS_AT_ONCE and self._may_begin(user)
+        if not is_free or user in self._waiting:
+            return False
+        self._count_begun(user)
+        return True
+
+    def give_back(self, user: str) -> None:
+        """What has taken a place is done."""
+        self._end(user)
+
     def _may_begin(self, user: str) -> bool:
         return self._working.get(user, 0) < limits.COMMANDS_AT_ONCE
 
     def _begin(self, user: str, work: Work) -> None:
+        self._count_begun(user)
+        self._start(partial(self._run, user, work))
+
+    def _count_begun(self, user: str) -> None:
         self._at_work += 1
         self._working[user] = self._working.get(user, 0) + 1
-        self._start(partial(self._run, user, work))
 
     async def _run(self, user: str, work: Work) -> None:
         try:

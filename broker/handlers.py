@@ -18,7 +18,7 @@ import trio
 
 from broker import admission
 from broker.domain import roles
-from broker.domain.history import PageQuery, load_page_as
+from broker.domain.history import Page, PageQuery, load_page_as
 from broker.domain.identity import Identity
 from broker.domain.publishing import Published
 from broker.live_commands import answer_live
@@ -97,8 +97,6 @@ def slow_command(connection: Connection, services: Services, command: Command) -
     """The work of a room's command that always takes a task."""
     if isinstance(command, Subscribe):
         return partial(subscribe, connection, services, command)
-    if isinstance(command, History):
-        return partial(history, connection, services, command)
     if isinstance(command, Edit | Delete | React | Unreact):
         return partial(change_message, connection, services, command)
     if isinstance(command, Typing | Signal | Presence):
@@ -185,7 +183,7 @@ async def mark(connection: Connection, services: Services, command: Marking) -> 
 
 
 async def history(connection: Connection, services: Services, command: History) -> None:
-    """A page of messages; needs no subscription."""
+    """A page of messages; needs no subscription. See `fast_history` for one that is kept."""
     page = await load_page_as(
         services.db,
         services.store.rooms,
@@ -193,18 +191,30 @@ async def history(connection: Connection, services: Services, command: History) 
         services.pages,
         connection.actor,
         command.room,
-        query=PageQuery(
-            limit=command.limit or PAGE_DEFAULT,
-            before=command.before,
-            after=command.after,
-            bytes_max=limits.SERVER_FRAME_BYTES_MAX - FRAME_MARGIN,
-        ),
+        query=page_query(command),
     )
+    result = page_result(page, command)
+    connection.allowance.charge_answer(len(result))
+    connection.reply(command.id, result)
+
+
+def page_query(command: History) -> PageQuery:
+    """What the command asks for."""
+    return PageQuery(
+        limit=command.limit or PAGE_DEFAULT,
+        before=command.before,
+        after=command.after,
+        bytes_max=limits.SERVER_FRAME_BYTES_MAX - FRAME_MARGIN,
+    )
+
+
+def page_result(page: Page, command: History) -> bytes:
+    """What it is answered, as JSON text."""
     has_more = page.has_more_after if command.after is not None else page.has_more_before
-    more = b"true" if has_more else b"false"
-    items = page.items
-    connection.allowance.charge_answer(len(items))
-    connection.reply(command.id, b'{"messages":%b,"has_more":%b}' % (items, more))
+    return b'{"messages":[%b],"has_more":%b}' % (
+        b",".join(page.bodies),
+        b"true" if has_more else b"false",
+    )
 
 
 async def refresh(connection: Connection, services: Services, command: Auth | Refresh) -> None:

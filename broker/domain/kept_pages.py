@@ -25,6 +25,10 @@ from broker.domain.access import Access
 from broker.domain.pages import Page, PageQuery
 from config import page_limits as limits
 from storage.postgres.message_filters import NO_FILTER
+from storage.redis.stand_call import Stand
+
+Mark = Stand
+"""How a room stood when Redis was asked: its numbers and the project's stamp."""
 
 _REACTED = b'"mine"'
 """A message can hold these bytes only as a name: quotes in its text are escaped."""
@@ -39,15 +43,6 @@ class Numbering(Protocol):
     def offset(self) -> int: ...
     @property
     def version(self) -> int: ...
-
-
-class Mark(NamedTuple):
-    """How a room stood when Redis was asked."""
-
-    room: tuple[str, int, int] | None
-    """Epoch, offset and version; None if it was not there."""
-    stamp: bytes | None
-    """The project's."""
 
 
 def mark_of(room: Numbering | None, stamp: bytes | None) -> Mark:
@@ -67,25 +62,32 @@ class Asked(NamedTuple):
     """When Redis was asked, in seconds of the process's clock."""
 
 
+_Place = tuple[str, PageQuery, bool, str | None, bool]
+
+
 class Kept:
     """A page, and what those who have asked for it were in its room."""
 
-    __slots__ = ("access", "ends_at", "mark", "page", "size")
+    __slots__ = ("access", "answer", "ends_at", "mark", "page", "place", "size")
 
-    def __init__(self, page: Page, mark: Mark, ends_at: float) -> None:
+    def __init__(self, place: _Place, page: Page, mark: Mark, ends_at: float) -> None:
+        self.place = place
         self.page = page
         self.mark = mark
         self.ends_at = ends_at
         self.size = len(page.users or b"") + sum(map(len, page.bodies)) + limits.KEPT_PAGE_OVERHEAD
         self.access: dict[str | None, Access] = {}
+        self.answer: bytes | None = None
+        """What a node answers with the page, once it was asked for again."""
+
+    def is_right(self, mark: Mark, at: float) -> bool:
+        """Whether the page is still right for who asked Redis at this time, and was told this."""
+        return self.mark == mark and at < self.ends_at
 
     def admit(self, viewer: str | None, access: Access) -> None:
         """What the viewer is in the room, as read after the page's mark."""
         if len(self.access) < limits.KEPT_PAGE_VIEWERS:
             self.access[viewer] = access
-
-
-_Place = tuple[str, PageQuery, bool, str | None, bool]
 
 
 class KeptPages:
@@ -110,22 +112,39 @@ class KeptPages:
             kept = self._pages.get(place)
             if kept is None:
                 continue
-            if kept.mark == asked.mark and asked.at < kept.ends_at:
+            if kept.is_right(asked.mark, asked.at):
                 self._pages.move_to_end(place)
                 return kept
             self._drop(place)
         return None
 
+    def peek(self, key: str, query: PageQuery, viewer: str, at: float) -> Kept | None:
+        """A page without names that this viewer may find, if it turns out to be right."""
+        for place in ((key, query, False, None, True), (key, query, False, viewer, False)):
+            kept = self._pages.get(place)
+            if kept is not None:
+                self._pages.move_to_end(place)
+                return kept if at < kept.ends_at and viewer in kept.access else None
+        return None
+
+    def keep_answer(self, kept: Kept, answer: bytes) -> None:
+        """Keep what the page is answered with, if it is still kept itself and there is room."""
+        is_there = self._pages.get(kept.place) is kept
+        if is_there and self._bytes + len(answer) <= self._bytes_max:
+            kept.answer = answer
+            kept.size += len(answer)
+            self._bytes += len(answer)
+
     def keep(self, asked: Asked, page: Page, access: Access) -> None:
         """Keep a page that was read after the mark, as was what its viewer is in the room."""
         if not is_keepable(asked.query) or access.deleted:
             return
-        kept = Kept(page, asked.mark, asked.at + self._lasts)
+        is_shared = asked.viewer is not None and not any(_REACTED in body for body in page.bodies)
+        place = _place_of(asked, is_shared=is_shared)
+        kept = Kept(place, page, asked.mark, asked.at + self._lasts)
         kept.admit(asked.viewer, access)
         if kept.size > limits.KEPT_PAGE_BYTES_MAX:
             return
-        is_shared = asked.viewer is not None and not any(_REACTED in body for body in page.bodies)
-        place = _place_of(asked, is_shared=is_shared)
         self._drop(place)
         self._pages[place] = kept
         self._bytes += kept.size

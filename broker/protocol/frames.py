@@ -85,6 +85,17 @@ def reply(frame_id: FrameId, result: bytes) -> bytes:
     return b'{"type":"reply","id":%b,"result":%b}' % (_encode(frame_id), result)
 
 
+def encode_reply_frame(frame_id: FrameId, result: bytes) -> bytes:
+    """`reply` as one whole text frame, with the result copied once."""
+    head = b'{"type":"reply","id":%b,"result":' % _id_text(frame_id).encode()
+    length = len(head) + len(result) + 1
+    if length <= _SHORT_MAX:
+        return b"".join((_SHORT_HEADERS[length], head, result, b"}"))
+    if length <= _MEDIUM_MAX:
+        return b"".join((b"\x81\x7e", length.to_bytes(2, "big"), head, result, b"}"))
+    return b"".join((b"\x81\x7f", length.to_bytes(8, "big"), head, result, b"}"))
+
+
 def publish_reply(
     frame_id: FrameId,
     message_id: str,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, cast
 
 from redis.exceptions import NoScriptError
@@ -16,8 +17,9 @@ from storage.redis.keys import Keys, RoomKeys, split_room_key, stamp_key
 from storage.redis.limits import StoreLimits
 from storage.redis.lives import Lives
 from storage.redis.outcomes import RoomEnd, Unarchived
-from storage.redis.replies import pack
+from storage.redis.replies import Reply, pack
 from storage.redis.script_loader import ScriptSet, pack_evalsha, run_script
+from storage.redis.stand_call import OnStand, StandCall
 
 UNARCHIVED_CHUNK = 1000
 """Entries a call when the tail of a log is read: some 300 KiB, a millisecond of Redis."""
@@ -44,6 +46,7 @@ class RoomLog:
         """What callers were told; whoever publishes without these methods notes it here."""
         self._client = client
         self._scripts = scripts
+        self._stand_call: StandCall | None = None
 
     async def numbering(self, key: str) -> tuple[str, int, int] | None:
         """(epoch, offset, seq) of a room as Redis has it, None if it is not there."""
@@ -81,6 +84,27 @@ class RoomLog:
             if isinstance(answer, Exception):
                 raise answer
         return await self._whole_tail(key, reply), cast("bytes | None", found)
+
+    def submit_stand(self, key: str, on_stand: OnStand) -> None:
+        """Ask without a task how the room stands; `on_stand` gets it or an error.
+
+        Shares a call with what was asked just before, if nothing else was submitted.
+        """
+        call = self._stand_call
+        if call is not None and call.is_open:
+            call.add(key, on_stand)
+            return
+        script = self._scripts["stands"]
+        call = self._stand_call = StandCall(script, self.keys)
+        call.add(key, on_stand)
+        self._client.submit(call, partial(self._tell_stands, call))
+
+    def _tell_stands(self, call: StandCall, reply: Reply | Exception) -> None:
+        if isinstance(reply, NoScriptError):
+            # Somebody has flushed the scripts; whoever has asked finds another way this time.
+            load = pack("SCRIPT", "LOAD", self._scripts["stands"].text)
+            self._client.submit(load, _ignore)
+        call.handle_reply(reply)
 
     async def renew_stamp(self, project: str) -> None:
         """Something that pages of the project show has changed, and no event of a room said so."""
@@ -166,3 +190,7 @@ class RoomLog:
         """
         log = self.keys.room(key).log
         await self._client.execute("XTRIM", log, "MINID", "=", f"{offset + 1}-0")
+
+
+def _ignore(_reply: Reply | Exception) -> None:
+    pass

@@ -106,3 +106,23 @@ def test_nothing_is_forgotten_and_no_limit_passed(steps: list[tuple[str, int]]):
     assert not tasks.fairness._waiting
     assert not tasks.fairness._ready
     assert not tasks.fairness._working
+
+
+def test_what_needs_no_task_takes_a_place_of_its_user():
+    tasks = _Tasks()
+    for _ in range(limits.COMMANDS_AT_ONCE):
+        assert tasks.fairness.take("alice")
+    assert not tasks.fairness.take("alice")
+    tasks.add(_Asking("alice"))
+    assert not tasks.begun
+    tasks.fairness.give_back("alice")
+    assert len(tasks.begun) == 1
+    tasks.end()
+    assert tasks.names == ["alice"]
+    # Nobody goes past those who wait, and nobody past the node's limit.
+    assert tasks.fairness.take("alice")
+    tasks.add(_Asking("alice"))
+    tasks.fairness.give_back("alice")
+    for flood in range(limits.NODE_COMMANDS_AT_ONCE):
+        tasks.fairness.take(f"user{flood}")
+    assert not tasks.fairness.take("another")

@@ -132,6 +132,35 @@ def test_rights_of_so_many_are_remembered_with_a_page():
     assert len(kept.access) == page_limits.KEPT_PAGE_VIEWERS
 
 
+def test_who_is_known_to_a_page_may_peek_at_it():
+    pages = KeptPages(600.0)
+    pages.keep(ASKED, page_of(b"{}"), ACCESS)
+    kept = pages.peek("p/r", ASKED.query, "alice", 100.0)
+    assert kept is not None
+    assert kept is pages.find(ASKED)
+    assert kept.is_right(STILL, 109.9)
+    assert not kept.is_right(STILL, 110.0)
+    assert not kept.is_right(STILL._replace(stamp=b"other"), 100.0)
+    assert pages.peek("p/r", ASKED.query, "bob", 100.0) is None
+    assert pages.peek("p/r", ASKED.query, "alice", 110.0) is None
+    assert pages.peek("p/other", ASKED.query, "alice", 100.0) is None
+
+
+def test_an_answer_counts_as_long_as_its_page_is_kept():
+    pages = KeptPages(600.0, bytes_max=2 * page_limits.KEPT_PAGE_OVERHEAD)
+    pages.keep(ASKED, page_of(b"{}"), ACCESS)
+    kept, size = pages.find(ASKED), pages.size
+    assert kept is not None
+    pages.keep_answer(kept, b"x" * 2 * page_limits.KEPT_PAGE_OVERHEAD)
+    assert kept.answer is None
+    pages.keep_answer(kept, b"answer")
+    assert pages.size == size + len(b"answer")
+    pages.keep(ASKED, page_of(b"{}"), ACCESS)
+    assert pages.size == size
+    pages.keep_answer(kept, b"too late")
+    assert pages.size == size
+
+
 @settings(max_examples=100)
 @given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9), st.integers(0, 4)), max_size=60))
 def test_as_many_bytes_as_allowed_and_nothing_out_of_date(steps):

@@ -35,6 +35,15 @@ def test_text_frames_of_every_header_size(length):
     assert decode_frame(frames.encode_text_frame(payload)) == (Opcode.TEXT, payload)
 
 
+@pytest.mark.parametrize("length", [0, 80, 125, 126, 127, 65500, 65535, 65536, 70000])
+@pytest.mark.parametrize("frame_id", [7, 'a \u00e4 " id', None])
+def test_a_reply_is_framed_as_its_text_would_be(frame_id, length):
+    for size in range(max(0, length - 45), length + 1):
+        result = b"x" * size
+        whole = frames.encode_text_frame(frames.reply(frame_id, result))
+        assert frames.encode_reply_frame(frame_id, result) == whole
+
+
 @given(st.sampled_from([1000, 1012, 4401, 4999]), st.text(max_size=300))
 def test_close_frames_never_exceed_a_control_frame(code, reason):
     opcode, payload = decode_frame(frames.encode_close_frame(code, reason))
