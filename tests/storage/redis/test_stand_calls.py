@@ -88,16 +88,22 @@ async def test_a_flushed_script_fails_once(rooms: ScriptRooms):
 
 async def test_all_hear_that_the_connection_was_lost(rooms: ScriptRooms):
     found: list[Stand | Exception] = []
-
-    def take_and_fail(stand: Stand | Exception) -> None:
-        found.append(stand)
-        raise ValueError("a bug of the caller's")
-
-    rooms.rooms.submit_stand(R, take_and_fail)
-    rooms.rooms.submit_stand("p/another", found.append)
+    for key in (R, R, "p/another"):
+        rooms.rooms.submit_stand(key, found.append)
     rooms.client.disconnect_now()
-    await wait_until(lambda: len(found) == 2, what="both are answered")
+    await wait_until(lambda: len(found) == 3, what="all are answered")
     assert all(isinstance(one, StorageUnavailable) for one in found)
-    await wait_until(
-        lambda: rooms.client.statistics().callback_errors == 1, what="the bug is counted"
-    )
+    await wait_until(lambda: rooms.client.is_connected, what="there is a connection again")
+    assert await stands(rooms, R) == [Stand(None, None)]
+
+
+async def test_a_callback_that_raises_keeps_nobody_from_the_answer(rooms: ScriptRooms):
+    found: list[Stand | Exception] = []
+
+    def fail(_stand: Stand | Exception) -> None:
+        raise RuntimeError("a bug")
+
+    for on_stand in (found.append, fail, found.append):
+        rooms.rooms.submit_stand(R, on_stand)
+    await wait_until(lambda: len(found) == 2, what="the others are answered")
+    assert rooms.client.statistics().callback_errors == 1
