@@ -139,7 +139,7 @@ class KeptPages:
         """Keep a page that was read after the mark, as was what its viewer is in the room."""
         if not is_keepable(asked.query) or access.deleted:
             return
-        is_shared = asked.viewer is not None and not any(_REACTED in body for body in page.bodies)
+        is_shared = asked.viewer is not None and _REACTED not in b",".join(page.bodies)
         place = _place_of(asked, is_shared=is_shared)
         kept = Kept(place, page, asked.mark, asked.at + self._lasts)
         kept.admit(asked.viewer, access)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from broker.domain.message_rows import CREATED as CREATED
 from broker.domain.message_rows import MessageRows, is_chosen
@@ -25,8 +26,7 @@ from storage.postgres.messages import (
 from storage.redis.entries import Entry
 
 
-@dataclass(frozen=True, slots=True)
-class PageQuery:
+class PageQuery(NamedTuple):
     """Which messages: at most one of the bounds; none of them means the newest.
 
     `before` and `after` are exclusive, `around` includes its seq (half of the page is older),

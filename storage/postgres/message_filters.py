@@ -6,9 +6,8 @@ SQL, so that every shape is a statement of its own with the plan that suits it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Final
+from typing import Final, NamedTuple
 
 TEXT: Final = "text"
 CLOCK_SLACK: Final = 1000
@@ -46,8 +45,7 @@ SHAPES: Final = (
 """The parts of a filter, in the order of their arguments."""
 
 
-@dataclass(frozen=True, slots=True)
-class MessageFilter:
+class MessageFilter(NamedTuple):
     """What messages must have in common; None: anything. Times are inclusive.
 
     `reply_to` goes with no other part.

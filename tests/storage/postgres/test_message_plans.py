@@ -74,7 +74,7 @@ def filter_of(shape: str) -> MessageFilter:
     given: dict[str, Any] = {}
     for part in shape.split():
         chosen = CHOSEN[part]
-        for name in MessageFilter.__slots__:
+        for name in MessageFilter._fields:
             if getattr(chosen, name) is not None:
                 given[name] = getattr(chosen, name)
     return MessageFilter(**given)
