@@ -7,8 +7,8 @@ from typing import Final
 # How long a page is kept at most. What is asked for often is asked for sooner; what retention has
 # removed is gone from everywhere after it.
 KEPT_PAGE_SECONDS: Final = 10.0
-# Of all pages together: some 600 of 50 messages, each what one statement and 1 ms cost. Of those that
-# are asked for again over the WebSocket half as many, since their answers are kept beside them.
+# Of all pages together: some 600 of 50 messages, each what one statement and 1 ms cost. Half as
+# many of those that are asked for again over the WebSocket: their answers are kept beside them.
 KEPT_PAGES_BYTES: Final = 16 * 1024 * 1024
 # Of one page: larger ones are of long messages, and would push out many.
 KEPT_PAGE_BYTES_MAX: Final = 256 * 1024
