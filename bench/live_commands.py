@@ -44,10 +44,17 @@ def fanout(
 @click.command("pairs")
 @seconds_option
 @click.option("--rooms", default=500, show_default=True, type=click.IntRange(1))
+@click.option(
+    "--pause",
+    default=0.0,
+    show_default=True,
+    type=click.FloatRange(0),
+    help="Seconds that each room rests after a message, where the generator's core would be full.",
+)
 @run_options
-def pairs(options: RunOptions, seconds: float, rooms: int) -> None:
+def pairs(options: RunOptions, seconds: float, rooms: int, pause: float) -> None:
     """Rooms of two, every publish answered: messages per server CPU second."""
-    sizes = PairsOptions(rooms=rooms, seconds=seconds)
+    sizes = PairsOptions(rooms=rooms, seconds=seconds, pause=pause)
     run(options, [partial(messaging.pairs, options=sizes)])
 
 

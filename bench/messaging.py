@@ -79,7 +79,7 @@ def pairs(stage: Stage, options: PairsOptions) -> Scenario:
         ]
 
     return Scenario(
-        name="pairs",
+        name="pairs-paused" if options.pause else "pairs",
         unit="messages / server CPU s",
         parameters=asdict(options),
         contenders=stage.contenders("pairs"),

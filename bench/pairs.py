@@ -2,12 +2,14 @@
 
 Rules: a closed loop a room. One member publishes; when its answer and the event at every member
 (itself, too) have arrived, the next one publishes. So the number of messages on their way is
-the number of rooms, and each message is checked at every member. One in sixteen events is parsed
+the number of rooms, and each message is checked at every member. With a pause each room rests
+between two messages, so that nobody's core is full. One in sixteen events is parsed
 whole and compared with what was published; of a server that numbers nothing, each.
 """
 
 import select
 import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -35,6 +37,7 @@ class PairsOptions:
     seconds: float = 5.0
     warm_up: float = 1.0
     patience: float = 20.0  # seconds that the last deliveries may take
+    pause: float = 0.0  # seconds that a room rests after each message
 
 
 class _Room:
@@ -81,6 +84,8 @@ class _Pairs:
         self._rooms = rooms
         self._dialect = dialect
         self._patience = options.patience
+        self._pause = options.pause
+        self._resting: deque[tuple[float, _Room]] = deque()  # and when each goes on
         self._checks_content = checks_content
         self._run = f"{time.time_ns():x}"
         self._epoll = select.epoll()
@@ -94,18 +99,38 @@ class _Pairs:
     def run_until(self, end: float) -> None:
         """Exchange messages until `end` on the performance counter, then let each loop finish."""
         self._running = True
-        for room in self._rooms:
-            self._publish(room)
-        while self._busy:
+        self._begin()
+        while self._busy or self._resting:
             now = time.perf_counter()
             self._running = now < end
             if now > end + self._patience:
                 raise checks.CheckFailed(self._describe_missing())
-            for fd, _ in self._epoll.poll(1.0, 1024):
+            self._go_on(now)
+            for fd, _ in self._epoll.poll(self._until_next(now), 1024):
                 member = self._members[fd]
                 self._take(member, member.connection.receive())
             if now < end:
                 time.sleep(GATHER_INTERVAL)
+
+    def _begin(self) -> None:
+        """All at once, or spread over the pause."""
+        now = time.perf_counter()
+        for place, room in enumerate(self._rooms):
+            if self._pause:
+                self._resting.append((now + self._pause * place / len(self._rooms), room))
+            else:
+                self._publish(room)
+
+    def _go_on(self, now: float) -> None:
+        if not self._running:
+            self._resting.clear()
+        while self._resting and self._resting[0][0] <= now:
+            self._publish(self._resting.popleft()[1])
+
+    def _until_next(self, now: float) -> float:
+        if self._resting:
+            return min(1.0, max(0.0, self._resting[0][0] - now))
+        return 1.0 if self._busy else 0.0
 
     def _publish(self, room: _Room) -> None:
         room.number += 1
@@ -178,7 +203,11 @@ class _Pairs:
         room.offset += 1
         self.completed += 1
         self._busy -= 1
-        if self._running:
+        if not self._running:
+            return
+        if self._pause:
+            self._resting.append((time.perf_counter() + self._pause, room))
+        else:
             self._publish(room)
 
     def _describe_missing(self) -> str:

@@ -102,8 +102,8 @@ class RoomLog:
     def _tell_stands(self, call: StandCall, reply: Reply | Exception) -> None:
         if isinstance(reply, NoScriptError):
             # Somebody has flushed the scripts; whoever has asked finds another way this time.
-            load = pack("SCRIPT", "LOAD", self._scripts["stands"].text)
-            self._client.submit(load, _ignore)
+            script = self._scripts["stands"]
+            self._client.submit(pack("SCRIPT", "LOAD", script.text), _ignore)
         call.handle_reply(reply)
 
     async def renew_stamp(self, project: str) -> None:

@@ -65,6 +65,14 @@ def test_pairs_counts_answered_messages(floor: Target):
     assert outcome.figure > 0
 
 
+def test_rooms_rest_between_messages_if_told(floor: Target):
+    options = PairsOptions(rooms=3, seconds=0.3, warm_up=0.1, patience=LONG, pause=0.1)
+    rooms = {f"room{number}": (f"ann{number}", f"bob{number}") for number in range(3)}
+    outcome = run_pairs(floor, rooms, options)
+    assert 3 <= outcome.details["messages"] <= 4 * 3
+    assert outcome.figure > 0
+
+
 def test_latency_counts_the_events_of_everybody_but_the_sender(floor: Target):
     outcome = small_latency(floor)
     assert outcome.details["events"] % 2 == 0

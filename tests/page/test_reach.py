@@ -17,7 +17,8 @@ async def test_on_a_phone_one_thing_is_shown_at_a_time(open_as: OpenAs, room: Ro
     await alice.wait("document.querySelector('.message[data-seq]')")
     width = "document.documentElement.scrollWidth"
     assert await alice.evaluate(width) <= PHONE[0]
-    is_seen = "document.querySelector('{}').checkVisibility()"
+    # What is not drawn yet is not seen: a room that opens has no composer for a moment.
+    is_seen = "document.querySelector('{}')?.checkVisibility() === true"
     assert await alice.evaluate(is_seen.format(".room-view"))
     assert not await alice.evaluate(is_seen.format(".side"))
     await alice.click("[aria-label='All rooms']")
