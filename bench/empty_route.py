@@ -30,6 +30,7 @@ async def main() -> None:
     config.bind = [f"fd://{listener.fileno()}"]
     config.loglevel = "WARNING"
     config.keep_alive_timeout = 3600
+    config.keep_alive_max_requests = 2**31  # 1000 are over within seconds
     sys.stdout.write(f"{listener.getsockname()[1]}\n")
     sys.stdout.flush()
 

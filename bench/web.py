@@ -1,7 +1,8 @@
 """Pages over REST in a closed loop: a few connections that stay open, each with one request.
 
 Rules: a request is one `send`, an answer is read by its Content-Length; whatever is not 200 (or
-304, where that was asked for) ends the run. Judging what a page holds is `bench.book`'s.
+304, where that was asked for) ends the run. Who is told that a connection ends (after a thousand
+requests, say) opens another. Judging what a page holds is `bench.book`'s.
 """
 
 import select
@@ -34,9 +35,10 @@ Question = tuple[bytes, Callable[[Answer], None]]
 class _Caller:
     """One connection."""
 
-    __slots__ = ("_judge", "_received", "sock")
+    __slots__ = ("_judge", "_received", "is_ending", "sock")
 
     def __init__(self, target: Target) -> None:
+        self.is_ending = False  # the server closes it behind the last answer
         try:
             self.sock = socket.create_connection((target.host, target.port), timeout=OPEN_TIMEOUT)
         except OSError as error:
@@ -69,6 +71,7 @@ class _Caller:
             raise checks.CheckFailed("more than one answer to one request")
         self._received = b""
         judge, self._judge = self._judge, None
+        self.is_ending = headers.get("connection", "").lower() == "close"
         judge(Answer(status=status, headers=headers, body=body))
         return True
 
@@ -86,19 +89,35 @@ class Callers:
     """All connections to one server."""
 
     def __init__(self, target: Target, count: int) -> None:
+        self._target = target
         self._callers: dict[int, _Caller] = {}
         self._epoll = select.epoll()
         for _ in range(count):
-            caller = _Caller(target)
-            self._callers[caller.sock.fileno()] = caller
-            self._epoll.register(caller.sock.fileno(), select.EPOLLIN)
+            self._open()
 
     def ask_one(self, question: Question) -> None:
         """Ask on one connection and wait."""
-        caller = next(iter(self._callers.values()))
+        fd, caller = next(iter(self._callers.items()))
         caller.ask(question)
         while not caller.take():
             pass
+        self._usable(fd)
+
+    def _open(self) -> _Caller:
+        caller = _Caller(self._target)
+        self._callers[caller.sock.fileno()] = caller
+        self._epoll.register(caller.sock.fileno(), select.EPOLLIN)
+        return caller
+
+    def _usable(self, fd: int) -> _Caller:
+        """The connection, or another in its place if it has had its last answer."""
+        caller = self._callers[fd]
+        if not caller.is_ending:
+            return caller
+        del self._callers[fd]
+        self._epoll.unregister(fd)
+        caller.sock.close()
+        return self._open()
 
     def ask_until(self, end: float, questions: Callable[[], Question]) -> int:
         """Ask on all of them until `end` on the performance counter; how many were answered."""
@@ -113,6 +132,7 @@ class Callers:
                 if caller.take():
                     answered += 1
                     busy -= 1
+                    caller = self._usable(fd)
                     if time.perf_counter() < end:
                         caller.ask(questions())
                         busy += 1
