@@ -28,7 +28,7 @@ from storage.postgres.message_filters import NO_FILTER
 from storage.redis.stand_call import Stand
 
 Mark = Stand
-"""How a room stood when Redis was asked: its numbers and the project's stamp."""
+"""How a room stood when Redis was asked: its numbers, and what else its pages depend on."""
 
 _REACTED = b'"mine"'
 """A message can hold these bytes only as a name: quotes in its text are escaped."""

@@ -19,7 +19,7 @@ from storage.redis.lives import Lives
 from storage.redis.outcomes import RoomEnd, Unarchived
 from storage.redis.replies import Reply, pack
 from storage.redis.script_loader import ScriptSet, pack_evalsha, run_script
-from storage.redis.stand_call import OnStand, StandCall
+from storage.redis.stand_call import OnStand, StandCall, join_stamp
 
 UNARCHIVED_CHUNK = 1000
 """Entries a call when the tail of a log is read: some 300 KiB, a millisecond of Redis."""
@@ -70,20 +70,22 @@ class RoomLog:
             key, await run_script(self._client, self._scripts["unarchived"], *self._tail_of(key))
         )
 
-    async def unarchived_and_stamp(self, key: str) -> tuple[Unarchived | None, bytes | None]:
-        """The same with the stamp of the room's project (None: it has none), in one trip."""
+    async def unarchived_and_stamp(self, key: str) -> tuple[Unarchived | None, bytes]:
+        """The same with what pages depend on beside the room (`join_stamp`), in one trip."""
         script, (keys, args) = self._scripts["unarchived"], self._tail_of(key)
         stamp = stamp_key(split_room_key(key)[0])
-        # The stamp first: what is shown by it must not be older.
-        found, reply = await self._client.pipeline_packed(
-            [pack("GET", stamp), pack_evalsha(script, keys, args)]
+        life_key = self.keys.life(self.keys.partition(key))
+        # The stamp and the life first: what is shown by them must not be older.
+        found, life, reply = await self._client.pipeline_packed(
+            [pack("GET", stamp), pack("HGET", life_key, "id"), pack_evalsha(script, keys, args)]
         )
         if isinstance(reply, NoScriptError):
             reply = await run_script(self._client, script, keys, args)
-        for answer in (found, reply):
+        for answer in (found, life, reply):
             if isinstance(answer, Exception):
                 raise answer
-        return await self._whole_tail(key, reply), cast("bytes | None", found)
+        joined = join_stamp(cast("bytes | None", life), cast("bytes | None", found))
+        return await self._whole_tail(key, reply), joined
 
     def submit_stand(self, key: str, on_stand: OnStand) -> None:
         """Ask without a task how the room stands; `on_stand` gets it or an error.

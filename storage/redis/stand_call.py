@@ -26,17 +26,26 @@ class Stand(NamedTuple):
     room: tuple[str, int, int] | None
     """Epoch, offset and version; None if it was not there."""
     stamp: bytes | None
-    """Its project's, as pages show more than their room."""
+    """What pages depend on beside their room; see `join_stamp`."""
 
 
 OnStand = Callable[[Stand | Exception], None]
 """Called exactly once; must not raise."""
 
 
+def join_stamp(life: bytes | None, stamp: bytes | None) -> bytes:
+    """The life of the room's partition and the stamp of its project, each as Redis has it.
+
+    Without the life a room that is not there would look the same after Redis has lost everything
+    that happened in it meanwhile.
+    """
+    return b"%b %b" % (life or b"", stamp or b"")
+
+
 class StandCall:
     """One call, as long as it is open: until it is packed, or its connection is lost."""
 
-    __slots__ = ("_callbacks", "_keys", "_projects", "_script", "is_open")
+    __slots__ = ("_callbacks", "_keys", "_partitions", "_projects", "_script", "is_open")
 
     def __init__(self, script: Script, keys: Keys) -> None:
         self._script = script
@@ -44,6 +53,8 @@ class StandCall:
         self._callbacks: dict[str, list[OnStand]] = {}
         self._projects: dict[str, int] = {}
         """Each with its place among the stamps."""
+        self._partitions: dict[int, int] = {}
+        """Each with its place among the lives."""
         self.is_open = True
 
     def add(self, key: str, on_stand: OnStand) -> None:
@@ -54,6 +65,7 @@ class StandCall:
             return
         self._callbacks[key] = [on_stand]
         self._projects.setdefault(split_room_key(key)[0], len(self._projects))
+        self._partitions.setdefault(self._keys.partition(key), len(self._partitions))
         if len(self._callbacks) >= STAND_CALL_ROOMS:
             self.is_open = False
 
@@ -62,7 +74,10 @@ class StandCall:
         self.is_open = False
         stamps = [stamp_key(project) for project in self._projects]
         rooms = [self._keys.room(key).room for key in self._callbacks]
-        return pack_evalsha(self._script, [*stamps, *rooms], [len(stamps)])
+        lives = [self._keys.life(partition) for partition in self._partitions]
+        return pack_evalsha(
+            self._script, [*stamps, *lives, *rooms], [str(len(stamps)), str(len(lives))]
+        )
 
     def handle_reply(self, reply: Reply | Exception) -> None:
         """Tell everybody. A callback that raises keeps nobody else from being told."""
@@ -85,17 +100,22 @@ class StandCall:
         if isinstance(reply, Exception):
             return [reply] * len(asked)
         found = cast("list[Any]", reply)
-        rooms = found[len(self._projects) :]
+        first_life = len(self._projects)
+        rooms = found[first_life + len(self._partitions) :]
         return [
-            _parse(room, found[self._projects[split_room_key(key)[0]]])
+            _parse(
+                room,
+                found[first_life + self._partitions[self._keys.partition(key)]],
+                found[self._projects[split_room_key(key)[0]]],
+            )
             for key, room in zip(asked, rooms, strict=True)
         ]
 
 
-def _parse(found: Any, stamp: Any) -> Stand | Exception:
-    for one in (found, stamp):
+def _parse(found: Any, life: Any, stamp: Any) -> Stand | Exception:
+    for one in (found, life, stamp):
         if isinstance(one, Exception):
             return one
     epoch, offset, version = found
     room = None if epoch is None else (epoch.decode(), int(offset), int(version))
-    return Stand(room, stamp)
+    return Stand(room, join_stamp(life, stamp))

@@ -123,6 +123,23 @@ async def test_a_room_that_left_redis_comes_back_before_anything_happens_in_it(
     assert b"warm again" in (await elsewhere.page("alice")).items
 
 
+async def test_what_redis_lost_is_in_the_page(api, alice, elsewhere):
+    """A room that is away, comes, is archived and is lost with everything is not as it was."""
+    store = api.services.store
+    keys = store.keys.room(room_key("default", "r"))
+    await store.client.execute("DEL", keys.room, keys.log, keys.reads)
+    assert not await elsewhere.is_kept()
+    assert await elsewhere.is_kept()
+    await alice.post("r", "meanwhile")
+    await api.archive("r")
+    await store.client.execute("DEL", keys.room, keys.log, keys.reads, keys.life)
+    assert b"meanwhile" in (await elsewhere.page("alice")).items
+    await store.lives.verify(store.client, [keys.partition])
+    assert not await elsewhere.is_kept()
+    assert b"meanwhile" in (await elsewhere.page("alice")).items
+    assert await elsewhere.is_kept()
+
+
 async def test_a_name_shows_even_if_whoever_changed_it_died_behind_the_commit(
     api, alice, elsewhere
 ):

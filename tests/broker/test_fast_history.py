@@ -127,6 +127,25 @@ async def test_without_redis_it_is_unavailable_and_then_goes_on(broker: LocalBro
         assert (await page(alice))["messages"] == found["messages"]
 
 
+async def test_what_redis_lost_is_in_the_page(broker: LocalBroker, slow: _Slow):
+    """A room that is away, comes, is archived and is lost with everything is not as it was."""
+    storage = broker.storage
+    store, keys = storage.store, storage.store.keys.room(key_of(ROOM))
+    gone = (keys.room, keys.log, keys.reads)
+    async with broker.connect("alice") as alice:
+        await alice.publish(ROOM, "message")
+        await storage.flush()
+        await store.client.execute("DEL", *gone)
+        found = await page(alice)
+        assert await page(alice) == found
+        assert slow.count == 1
+        await storage.publish(ROOM, "meanwhile")
+        await storage.flush()
+        await store.client.execute("DEL", *gone, keys.life)
+        assert (await page(alice))["messages"][-1]["content"] == "meanwhile"
+        assert slow.count == 2
+
+
 async def test_commands_of_a_room_keep_their_order(broker: LocalBroker):
     """A page that waits for a publish shows it, and is answered behind it."""
     async with broker.connect("alice") as alice:
