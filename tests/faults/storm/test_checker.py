@@ -40,5 +40,27 @@ def test_each_way_to_be_wrong_is_found_and_nothing_else(spoil, kind, seed):
     assert {breach.kind for breach in breaches} == {kind}, [str(one) for one in breaches]
 
 
+@given(SEEDS)
+@settings(max_examples=20, deadline=None)
+def test_numbers_may_be_skipped_where_the_rooms_row_says_that_an_epoch_began(seed):
+    """Also if no client has seen an event of the epoch before."""
+    record = good(seed, is_whole=True)
+    archive = record.archive
+    assert archive is not None
+    room = archive.rooms[0].room
+    rows = sorted(row.seq for row in archive.messages if row.room == room)
+    assume(len(rows) > 3)
+    last = rows[len(rows) // 2]
+    for place, row in enumerate(archive.messages):
+        if row.room == room and row.seq > last:
+            archive.messages[place] = row._replace(seq=row.seq + 10_000)
+    hole = f"{room}: rows have holes in seq"
+    assume(hole in [breach.text for breach in check(record)])  # else two epochs were seen
+    (place,) = (at for at, one in enumerate(archive.rooms) if one.room == room)
+    for base, is_hole in ((last - 1, True), (last + 10_000, False)):
+        archive.rooms[place] = archive.rooms[place]._replace(base_seq=base)
+        assert (hole in [breach.text for breach in check(record)]) is is_hole
+
+
 def test_every_kind_has_a_spoiler():
     assert {kind for _, kind in SPOILERS} == set(Kind)
